@@ -1,0 +1,1 @@
+"""What is kept: schema, ids, feature values, events, model bundles and the registry."""
