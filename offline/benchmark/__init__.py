@@ -1,0 +1,1 @@
+"""Public data sets, trained and judged by the product's own models."""
