@@ -1,0 +1,134 @@
+"""The demo: a real shop's year of purchases in, recommendations over gRPC out.
+
+Does with the library's own jobs what a shop would do by hand: ingest, train, materialize,
+sync, serve, ask. The server is a process of its own, started and stopped here.
+"""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from feature_store.ids import Pseudonymizer, load_key
+from feature_store.registry import Registry
+from feature_store.store import open_store
+from offline.adapters.complete_journey import complete_journey_sources
+from offline.errors import ServerError
+from offline.home import Home
+from offline.ingest.job import IngestJob, ingest
+from offline.ingest.report import print_summary
+from offline.materialize import materialize
+from offline.progress import Progress
+from offline.recipe import completejourney
+from offline.report import print_judgements, print_verdict
+from offline.sync import sync
+from offline.train import Trained, train
+from online.client import Client, print_slate
+
+HOUSEHOLDS: Final = ("1", "718", "2120")
+NUM_TIMED_REQUESTS: Final = 300
+"""Requests whose median is printed, one after the other on one connection."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m offline demo`."""
+    parser.add_argument(
+        "--home", type=Path, default=Path("var/demo"), help="folder (default: %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the whole path; the last line printed is one JSON object of figures."""
+    home, progress = Home.at(args.home), Progress()
+    step = _Steps(Console())
+    step("Reading the shop Complete Journey: purchases, products, households, promotions")
+    _ingest(home, progress)
+    step("Learning, and judging on December 2017 through the engine that serves")
+    trained = train(home.tables, home, completejourney(), "auto", progress)
+    print_judgements(trained.judgements)
+    print_verdict(trained.verdict, trained.refit)
+    step("Loading the online store and bringing the champion to the server")
+    store = open_store(home.store)
+    materialize(home.tables, store, None, progress)
+    store.close()
+    sync(Registry(home.path, home.tracking_uri), home.path)
+    step("Serving: the product page asks over gRPC")
+    with _server(home) as client:
+        for household in HOUSEHOLDS:
+            print_slate(client.recommend(household, page_size=8), f"Household {household}")
+        latencies_ms = _time_requests(client)
+    print(json.dumps(_figures(trained, latencies_ms)))
+    return 0
+
+
+def _ingest(home: Home, progress: Progress) -> None:
+    job = IngestJob(sources=complete_journey_sources(), out=home.tables)
+    key = Pseudonymizer(load_key(home.path))
+    ingest(job, key, progress, lambda summary: print_summary(summary, home.tables, Console()))
+
+
+class _Steps:
+    """Prints a numbered headline for each step."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._number = console, 0
+
+    def __call__(self, title: str) -> None:
+        self._number += 1
+        self._console.print(f"\n[bold]{self._number}. {title}[/bold]")
+
+
+@contextmanager
+def _server(home: Home) -> Iterator[Client]:
+    """A server on a free port, its clock at the end of the data; stopped on leaving."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    command = [sys.executable, "-m", "online", "serve", "--address", address, "--clock", "horizon"]
+    environment = os.environ | {"AISLE_HOME": str(home.path)}
+    process = subprocess.Popen(command, env=environment)
+    try:
+        with Client(address) as client:
+            client.wait_until_ready(timeout_s=30)
+            yield client
+        process.send_signal(signal.SIGTERM)
+        if process.wait(timeout=30):
+            raise ServerError(f"the server ended with exit code {process.returncode}")
+    finally:
+        process.kill()
+
+
+def _time_requests(client: Client) -> list[float]:
+    """Milliseconds of requests for different households, one at a time."""
+    latencies_ms = []
+    for household in range(1, NUM_TIMED_REQUESTS + 1):
+        started = perf_counter()
+        client.recommend(str(household))
+        latencies_ms.append(1000 * (perf_counter() - started))
+    return latencies_ms
+
+
+def _figures(trained: Trained, latencies_ms: list[float]) -> dict[str, float]:
+    aisle = trained.judgements["aisle"]
+    means = {name: round(value, 4) for name, value in aisle.means().items()}
+    baselines = {
+        f"{name}_recall_at_20_all": trained.judgements[title].means()["recall_at_20_all"]
+        for name, title in (("popularity", "popularity"), ("own_frequency", "own frequency"))
+    }
+    return {
+        **means,
+        **{name: round(value, 4) for name, value in baselines.items()},
+        "p50_ms": round(float(np.median(latencies_ms)), 2),
+        "num_users": len(aisle.users),
+    }
