@@ -1,0 +1,1 @@
+"""What is served: a bundle and a request become a slate."""

@@ -1,0 +1,68 @@
+"""The items of a bundle as columns: ids, keys, and what a page shows of them.
+
+Item indexes follow the order of the ids, so that a tie broken by index is broken by id.
+Knows nothing of users or models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.bundle import Bundle, StringTable
+from feature_store.ids import hash64_many
+from online.types import Indexes
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Item columns of one bundle, memory-mapped; all have one entry an item.
+
+    `price` is NaN where unknown. `sorted_keys` are the items' 64-bit keys in ascending order
+    and `sorted_index` the index of each.
+    """
+
+    ids: StringTable
+    title: StringTable
+    category: StringTable
+    brand: StringTable
+    image_url: StringTable
+    url: StringTable
+    price: NDArray[np.float32]
+    available: NDArray[np.bool_]
+    sorted_keys: NDArray[np.uint64]
+    sorted_index: Indexes
+
+    def __len__(self) -> int:
+        """The number of items."""
+        return len(self.ids)
+
+    def indexes_of_keys(self, keys: NDArray[np.uint64]) -> Indexes:
+        """The index of each key, -1 where the bundle has no such item; shape (n,)."""
+        place = np.searchsorted(self.sorted_keys, keys)
+        place = np.minimum(place, len(self.sorted_keys) - 1)
+        hit = self.sorted_keys[place] == keys
+        return np.where(hit, self.sorted_index[place], np.int32(-1)).astype(np.int32)
+
+    def indexes_of(self, ids: Sequence[str]) -> Indexes:
+        """The index of each id, -1 where the bundle has no such item; shape (n,)."""
+        if not ids:
+            return np.zeros(0, np.int32)
+        return self.indexes_of_keys(hash64_many(ids))
+
+
+def open_catalog(bundle: Bundle) -> Catalog:
+    """The item columns of an opened bundle."""
+    return Catalog(
+        ids=bundle.strings("items/id"),
+        title=bundle.strings("items/title"),
+        category=bundle.strings("items/category"),
+        brand=bundle.strings("items/brand"),
+        image_url=bundle.strings("items/image_url"),
+        url=bundle.strings("items/url"),
+        price=bundle.array("items/price"),
+        available=bundle.array("items/available"),
+        sorted_keys=bundle.array("items/sorted_keys"),
+        sorted_index=bundle.array("items/sorted_index"),
+    )

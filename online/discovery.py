@@ -1,0 +1,136 @@
+"""Sources of what the user has not bought yet: by a linear filter, by taste for types of items.
+
+Like all sources they are bound to the arrays of one bundle and read only the query.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.ranking import AFFINITY_HALF_LIFE
+from online.allowed import allows
+from online.sources import profile
+from online.types import NOTHING, Found, Indexes, Query, Scores, Source
+from online.vectors import top
+
+
+@dataclass(frozen=True, slots=True)
+class NewTo:
+    """A source asked only for what the user has never bought."""
+
+    source: Source
+
+    @property
+    def name(self) -> str:
+        """The name of the source itself."""
+        return self.source.name
+
+    def retrieve(self, query: Query, limit: int) -> Found:
+        """What the source finds beyond the user's own items."""
+        return self.source.retrieve(replace(query, blocked=query.not_new), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The linear filter (EASE): what the user's items speak for, summed up.
+
+    `neighbours` and `weights` have shape (items, neighbours), see `offline.models.linear`;
+    `half_life` is how fast purchases fade in the profile.
+    """
+
+    name: str
+    neighbours: Indexes
+    weights: Scores
+    half_life: int
+
+    def retrieve(self, query: Query, limit: int) -> Found:
+        """The allowed items that the profile speaks for most; nothing without a profile."""
+        items, strength = profile(query, self.half_life)
+        if not len(items):
+            return NOTHING
+        spoken_for, scores = self._sum(items, strength)
+
+        def rate(wanted: Indexes) -> Scores:
+            place = np.minimum(np.searchsorted(spoken_for, wanted), len(spoken_for) - 1)
+            return np.where(spoken_for[place] == wanted, scores[place], np.float32(0))
+
+        mask = allows(query, spoken_for)
+        found = top(spoken_for[mask], scores[mask], limit)
+        return Found(found.items, found.scores, rate)
+
+    def _sum(self, items: Indexes, strength: Scores) -> tuple[Indexes, Scores]:
+        """Every item that is spoken for, sorted by index, with the profile's weighted sum."""
+        targets = self.neighbours[items].ravel()
+        weights = (self.weights[items] * strength[:, None]).ravel()
+        if 8 * len(targets) > len(self.neighbours):
+            total = np.bincount(targets, weights, minlength=len(self.neighbours))
+            spoken_for = np.flatnonzero(total).astype(np.int32)
+            return spoken_for, total[spoken_for].astype(np.float32)
+        spoken_for, inverse = np.unique(targets, return_inverse=True)
+        return spoken_for, np.bincount(inverse, weights).astype(np.float32)
+
+
+CATEGORY_WEIGHT = 0.3
+BASE_AFFINITY = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """What is on the rise in the types and categories that the user buys from.
+
+    `groups` holds each item's codes (see `ItemColumns`), `appeal` how much an item draws new
+    buyers, shape (items,). `order` lists the items by type, most appealing first, and
+    `starts` where each type begins in it. The `num_types` strongest types are looked into.
+    """
+
+    name: str
+    groups: NDArray[np.int32]
+    appeal: Scores
+    order: Indexes
+    starts: NDArray[np.int64]
+    num_types: int = 32
+
+    def retrieve(self, query: Query, limit: int) -> Found:
+        """The allowed items with the highest affinity times appeal."""
+        history = query.history
+        if not history.bought.any():
+            return NOTHING
+        weight = history.decayed[:, AFFINITY_HALF_LIFE]
+        own = self.groups[history.items]
+        types, by_type = _sums(own[:, 0], weight)
+        categories, by_category = _sums(own[:, 1], weight)
+
+        def rate(items: Indexes) -> Scores:
+            taste = _look_up(types, by_type, self.groups[items, 0])
+            taste += CATEGORY_WEIGHT * _look_up(categories, by_category, self.groups[items, 1])
+            scores: Scores = ((taste + BASE_AFFINITY) * self.appeal[items]).astype(np.float32)
+            return scores
+
+        items = self._most_appealing(types[np.argsort(-by_type, kind="stable")], limit)
+        items = items[allows(query, items)]
+        found = top(items, rate(items), limit)
+        return Found(found.items, found.scores, rate)
+
+    def _most_appealing(self, types: NDArray[np.int32], limit: int) -> Indexes:
+        """The first items of each of the user's strongest types."""
+        strongest = types[: self.num_types]
+        first, last = self.starts[strongest], self.starts[strongest + 1]
+        reach = np.minimum(last, first + limit)
+        return np.concatenate([self.order[a:b] for a, b in zip(first, reach, strict=True)])
+
+
+def _sums(
+    codes: NDArray[np.int32], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The distinct codes, sorted, and log(1 + sum of weight) of each."""
+    distinct, inverse = np.unique(codes, return_inverse=True)
+    return distinct, np.log1p(np.bincount(inverse, weight))
+
+
+def _look_up(
+    known: NDArray[np.int32], values: NDArray[np.float64], codes: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """The value of each code, 0 for one that is not known."""
+    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    return np.where(known[place] == codes, values[place], 0.0)

@@ -1,0 +1,184 @@
+"""The engine: requests in, slates out. The same for the server, evaluation and export.
+
+It reads the current snapshot once and the store once, completes the query and runs the
+placement's pipeline. It reads no clock: `Request.request_time` is the instant, so that the
+same state gives the same slate whoever asks.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Final
+
+from feature_store.errors import StateFormatError
+from feature_store.schema import Corpus
+from feature_store.store import OnlineStore
+from online.causes import reasons_of, source_names
+from online.completion import complete
+from online.explaining import Explanation, explain
+from online.known import Known, known_of, read_records, record_keys
+from online.metrics import Metrics
+from online.pipeline import Attempts, StageTimes, fill, retrieve, run
+from online.places import Ranking, nothing_chosen
+from online.snapshot import Snapshot
+from online.types import (
+    Candidates,
+    Cause,
+    Degraded,
+    Query,
+    Request,
+    Slate,
+    SlateItem,
+)
+
+logger = logging.getLogger(__name__)
+
+NO_DEADLINE: Final = float("inf")
+STORE_STAGE: Final = "store"
+
+
+class Engine:
+    """Answers requests from a store and the snapshot that it currently holds."""
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        snapshot: Snapshot,
+        watch: Callable[[Snapshot], Snapshot] | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`snapshot` may be exchanged at any time by assigning `engine.snapshot`.
+
+        `watch` makes of each snapshot one that is watched, see `online.parity`.
+        """
+        self._watch = watch
+        self.snapshot = snapshot
+        self._store = store
+        self._times = StageTimes(metrics=metrics or Metrics())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What requests are answered from."""
+        return self._snapshot
+
+    @snapshot.setter
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot if self._watch is None else self._watch(snapshot)
+
+    def recommend(self, request: Request, deadline_s: float = NO_DEADLINE) -> Slate:
+        """One slate; `deadline_s` is an instant of `time.perf_counter`.
+
+        Raises RequestError when the request names an unknown placement.
+        """
+        return self.recommend_many((request,), deadline_s)[0]
+
+    def recommend_many(
+        self, requests: Sequence[Request], deadline_s: float = NO_DEADLINE
+    ) -> list[Slate]:
+        """One slate for each request, all from one snapshot and one read of the store."""
+        snapshot = self.snapshot
+        attempts = [Attempts(self._times, deadline_s) for _ in requests]
+        known = self._read_known(requests, attempts)
+        return [
+            _answer(snapshot, *complete(snapshot, request, one), attempt)
+            for request, one, attempt in zip(requests, known, attempts, strict=True)
+        ]
+
+    def candidates(self, request: Request) -> tuple[Query, Candidates]:
+        """The completed query and what the pipeline would rank, for training a ranker."""
+        snapshot = self.snapshot
+        attempts = Attempts(self._times)
+        query, _ = complete(snapshot, request, self._read_known((request,), (attempts,))[0])
+        return query, retrieve(snapshot.pipelines[request.placement], query, attempts)
+
+    def recommend_popular(self, request: Request, left_out: Degraded) -> Slate:
+        """What sells, for when the pipeline does not answer; it reads no store and runs no stage.
+
+        Safe to call while another thread is in `recommend`.
+        """
+        snapshot = self.snapshot
+        query, missing = complete(snapshot, request, Known())
+        pipeline = snapshot.pipelines[request.placement]
+        attempts = Attempts(StageTimes(), degraded=[left_out])
+        ranking = fill(pipeline.fallback, query, nothing_chosen(len(pipeline.sources)), attempts)
+        return _slate(snapshot, query, missing, ranking)
+
+    def explain(
+        self, request: Request, item_id: str, deadline_s: float = NO_DEADLINE
+    ) -> Explanation:
+        """Why the item is in the slate of this request, or not; RequestError as for the slate."""
+        attempts = Attempts(StageTimes(), deadline_s)
+        known = self._read_known((request,), (attempts,))[0]
+        return explain(self.snapshot, request, known, item_id, attempts)
+
+    def check(self, request: Request) -> None:
+        """Raises RequestError when the request cannot be answered as it is."""
+        complete(self.snapshot, request, Known())
+
+    @property
+    def running_stage(self) -> str:
+        """The stage that runs now, "" for none."""
+        return self._times.running
+
+    def leave_out_running_stage(self) -> None:
+        """The stage that runs now is stuck: skip it for a while."""
+        stage, started_s = self._times.running, self._times.started_s
+        if stage:
+            self._times.leave_out(stage, perf_counter() - started_s)
+
+    def _read_known(self, requests: Sequence[Request], attempts: Sequence[Attempts]) -> list[Known]:
+        """What is known of each request's user and session; nothing where the store fails."""
+        keys = list(dict.fromkeys(key for request in requests for key in record_keys(request)))
+        if not keys:
+            return [Known()] * len(requests)
+        reading = Attempts(self._times, min(attempt.deadline_s for attempt in attempts))
+        found = reading.stage(STORE_STAGE, None, read_records, self._store, keys)
+        if found is None:
+            for attempt in attempts:
+                attempt.degraded += reading.degraded
+            return [Known()] * len(requests)
+        return [
+            _known(request, found, attempt)
+            for request, attempt in zip(requests, attempts, strict=True)
+        ]
+
+
+def _known(request: Request, found: Mapping[bytes, bytes | None], attempts: Attempts) -> Known:
+    try:
+        return known_of(request, found)
+    except StateFormatError as error:
+        logger.error("a user's state cannot be read: %s", error)
+        attempts.degraded.append(Degraded(STORE_STAGE, Cause.FAILED))
+        return Known()
+
+
+def _answer(
+    snapshot: Snapshot, query: Query, missing: tuple[str, ...], attempts: Attempts
+) -> Slate:
+    ranking = run(snapshot.pipelines[query.request.placement], query, attempts)
+    return _slate(snapshot, query, missing, ranking)
+
+
+def _slate(snapshot: Snapshot, query: Query, missing: tuple[str, ...], ranking: Ranking) -> Slate:
+    return Slate(
+        items=_slate_items(snapshot, query, ranking),
+        model_version=snapshot.model_version,
+        missing=missing,
+        degraded=ranking.degraded,
+    )
+
+
+def _slate_items(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[SlateItem, ...]:
+    pipeline = snapshot.pipelines[query.request.placement]
+    ids = snapshot.catalog.ids
+    return tuple(
+        SlateItem(ids[index], index, Corpus.PRODUCT, score, source, propensity, reason)
+        for index, score, source, propensity, reason in zip(
+            ranking.chosen.items.tolist(),
+            ranking.scores.tolist(),
+            source_names(pipeline, ranking),
+            ranking.propensities.tolist(),
+            reasons_of(pipeline, query, ranking),
+            strict=True,
+        )
+    )

@@ -1,0 +1,244 @@
+"""Why an item is, or is not, in the slate that the same request gets.
+
+Runs the same stages as the answer and notes what each made of the item. Not on the path of a
+slate, so it may take its time.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from feature_store.ranking import RATED_SOURCES, feature_names, ranking_features
+from online.causes import reasons_of
+from online.completion import complete
+from online.known import Known
+from online.pipeline import Attempts, Pipeline, by_rank, merge, run
+from online.places import Ranking, room_of
+from online.ranker import Ranker
+from online.rules import Action
+from online.scorers import Blend
+from online.snapshot import Snapshot
+from online.types import (
+    NOTHING,
+    Candidates,
+    Degraded,
+    Found,
+    Mask,
+    PurchaseMode,
+    Query,
+    Reason,
+    Request,
+    Scorer,
+)
+from online.weighing import weigh
+
+MAX_TERMS: Final = 20
+
+
+class Verdict(StrEnum):
+    """What became of an item."""
+
+    SELECTED = "selected"
+    OUTRANKED = "outranked"
+    FILTERED = "filtered"
+    NOT_RETRIEVED = "not_retrieved"
+    UNKNOWN_ITEM = "unknown_item"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFinding:
+    """What a source made of the item: its rank, 1 is best, 0 for not found, and its score."""
+
+    source: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class FilterFinding:
+    """What a filter or rule made of the item: a code with what it looked at."""
+
+    name: str
+    kept: bool
+    text: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that is known of why. `rank` is 0 and `score` 0 for an item that was not ranked."""
+
+    verdict: Verdict
+    model_version: str
+    rank: int = 0
+    score: float = 0.0
+    sources: tuple[SourceFinding, ...] = ()
+    filters: tuple[FilterFinding, ...] = ()
+    terms: tuple[tuple[str, float], ...] = ()
+    reason: Reason | None = None
+    degraded: tuple[Degraded, ...] = ()
+
+
+def explain(
+    snapshot: Snapshot, request: Request, known: Known, item_id: str, attempts: Attempts
+) -> Explanation:
+    """Why the item is in the slate of this request, or why not; RequestError as for the slate."""
+    query, _ = complete(snapshot, request, known)
+    item = int(snapshot.catalog.indexes_of([item_id])[0])
+    if item < 0:
+        return Explanation(Verdict.UNKNOWN_ITEM, snapshot.model_version)
+    pipeline = snapshot.pipelines[request.placement]
+    ranking = run(pipeline, query, attempts)
+    found = [
+        attempts.stage(use.stage, NOTHING, use.source.retrieve, query, use.limit(query))
+        for use in pipeline.sources
+    ]
+    ranked = _rank(pipeline, query, found, item)
+    filters = tuple(_filters(snapshot, query, ranking, item))
+    place = np.flatnonzero(ranking.chosen.items == item)
+    return Explanation(
+        verdict=_verdict(bool(len(place)), filters, ranked, query),
+        model_version=snapshot.model_version,
+        rank=ranked.rank,
+        score=ranked.score,
+        sources=tuple(
+            _finding(use.source.name, one, item)
+            for use, one in zip(pipeline.sources, found, strict=True)
+        ),
+        filters=filters,
+        terms=ranked.terms,
+        reason=reasons_of(pipeline, query, ranking)[int(place[0])] if len(place) else None,
+        degraded=tuple(dict.fromkeys(attempts.degraded)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """Where the item stands among the candidates, and what its score is made of."""
+
+    rank: int = 0
+    score: float = 0.0
+    terms: tuple[tuple[str, float], ...] = ()
+
+
+def _rank(pipeline: Pipeline, query: Query, found: list[Found], item: int) -> _Ranked:
+    candidates = merge(found)
+    for rule in pipeline.filters:
+        candidates = candidates.keep(rule.keep(query, candidates))
+    place = np.flatnonzero(candidates.items == item)
+    if not len(place):
+        return _Ranked()
+    position = int(place[0])
+    try:
+        scores = pipeline.scorer.score(query, candidates)
+        terms = _terms(pipeline, pipeline.scorer, query, candidates, position)
+    except Exception:  # the scorer is out: the slate is ordered by rank, and so is this
+        scores, terms = by_rank(candidates), []
+    values = weigh(query, candidates, scores)
+    change = float(values[position] - scores[position])
+    if change:
+        terms.append(("rules", change))
+    terms.sort(key=lambda term: -abs(term[1]))
+    above = values > values[position]
+    above[:position] |= values[:position] == values[position]
+    return _Ranked(int(above.sum()) + 1, float(values[position]), tuple(terms[:MAX_TERMS]))
+
+
+def _terms(
+    pipeline: Pipeline, scorer: Scorer, query: Query, candidates: Candidates, position: int
+) -> list[tuple[str, float]]:
+    """What the score is made of: for a ranker what each feature adds, else what each source does.
+
+    A feature adds what the score loses when it takes its mean over the candidates.
+    """
+    if not isinstance(scorer, Ranker):
+        if not isinstance(scorer, Blend):
+            return []
+        terms = scorer.terms(candidates, position).tolist()
+        named = zip(pipeline.source_names, terms, strict=True)
+        return [(f"blend.{name}", value) for name, value in named if value]
+    rated = candidates.rated(scorer.rated)
+    features = ranking_features(
+        query.state, query.history, scorer.columns, candidates.items, rated, query.time
+    )
+    own = features[position]
+    changed = np.tile(own, (len(own) + 1, 1))
+    changed[np.arange(len(own)), np.arange(len(own))] = features.mean(axis=0)
+    values = scorer.session.run(None, {"features": changed})[0]
+    added = values[-1] - values[:-1]
+    return [
+        (f"ranker.{name}", float(value))
+        for name, value in zip(_feature_names(), added, strict=True)
+        if value
+    ]
+
+
+def _feature_names() -> tuple[str, ...]:
+    return feature_names(RATED_SOURCES)
+
+
+def _finding(name: str, found: Found, item: int) -> SourceFinding:
+    place = np.flatnonzero(found.items == item)
+    if not len(place):
+        return SourceFinding(name, 0, 0.0)
+    return SourceFinding(name, int(place[0]) + 1, float(found.scores[place[0]]))
+
+
+def _verdict(
+    is_chosen: bool, filters: tuple[FilterFinding, ...], ranked: _Ranked, query: Query
+) -> Verdict:
+    if is_chosen:
+        return Verdict.SELECTED
+    removing = [one for one in filters if not one.kept]
+    if any(not one.name.startswith("cap.") for one in removing):
+        return Verdict.FILTERED
+    if removing and 0 < ranked.rank <= query.num_wanted:
+        return Verdict.FILTERED
+    return Verdict.OUTRANKED if ranked.rank else Verdict.NOT_RETRIEVED
+
+
+def _filters(
+    snapshot: Snapshot, query: Query, ranking: Ranking, item: int
+) -> Iterator[FilterFinding]:
+    """One finding for each filter that the request or the placement has, and each rule."""
+    request, shop = query.request, snapshot.shop
+    is_available = bool(shop.attributes.available[item])
+    yield FilterFinding("available", is_available, Reason("availability"))
+    for name, text in (("filter", request.filter), ("region", request.region)):
+        if text:
+            alone = {"filter_text": text} if name == "filter" else {"region": text}
+            kept = shop.passes(item, **alone)
+            yield FilterFinding(name, kept, Reason(f"request_{name}", {"text": text}))
+    is_blocked = bool((query.blocked == item).any())
+    yield FilterFinding("blocked", not is_blocked, Reason("blocked"))
+    if query.only is not None:
+        yield FilterFinding("only", bool((query.only == item).any()), Reason("bought_before"))
+    if request.purchase_mode is PurchaseMode.NEW_ONLY:
+        owned = query.owned[query.state.items["count"] > 0]
+        yield FilterFinding("new_only", item not in owned, Reason("never_bought"))
+    yield from _rules(snapshot, query, item)
+    yield from _caps(query, ranking, item)
+
+
+def _rules(snapshot: Snapshot, query: Query, item: int) -> Iterator[FilterFinding]:
+    """Every rule in force that concerns the item."""
+    shop, request = snapshot.shop, query.request
+    for rule in shop.rules:
+        if not rule.holds(request.placement, request.request_time) or rule.action is Action.CAP:
+            continue
+        concerned: Mask = shop.items_of(rule)
+        if concerned[item]:
+            text = Reason(f"rule_{rule.action.value}", {"factor": f"{rule.factor:g}"})
+            yield FilterFinding(f"rule.{rule.name}", rule.action is not Action.BLOCK, text)
+
+
+def _caps(query: Query, ranking: Ranking, item: int) -> Iterator[FilterFinding]:
+    """Whether each cap has room for the item beside the slate."""
+    others = [one for one in ranking.chosen.items.tolist() if one != item]
+    for cap in query.offer.caps:
+        if cap.group[item] >= 0:
+            has_room = room_of((cap,), others).left(item) > 0
+            text = Reason("cap", {"count": str(cap.count)})
+            yield FilterFinding(f"cap.{cap.name}", has_room, text)

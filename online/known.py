@@ -1,0 +1,104 @@
+"""What is known of who asks: the state of the user and that of the running session.
+
+A session without a user is somebody too: its state then stands for the user's. A state that was
+merged into a user's is looked up there, except for another user: what a visit gave away is not
+shown to whoever visits next. Of a user who allows no personalization nothing is known. It knows
+the layout of what is kept, and no bundle.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.people import EVERYTHING, Consent, Moved, consent_key, session_key
+from feature_store.schema import EVENT_KINDS, MICROSECONDS_PER_DAY, EventKind
+from feature_store.state import EMPTY, Rows, UserState, state_key
+from feature_store.store import OnlineStore
+from online.types import Request
+
+SESSION_MICROSECONDS: Final = MICROSECONDS_PER_DAY
+"""What happened within a day before the request belongs to the running visit."""
+
+INTERESTED_KINDS: Final = frozenset(
+    {
+        EventKind.VIEW,
+        EventKind.CLICK,
+        EventKind.CART_ADD,
+        EventKind.CONTENT_READ,
+        EventKind.COUPON_CLAIM,
+        EventKind.MAIL_CLICK,
+        EventKind.LIKE,
+    }
+)
+"""Kinds that speak for an item without being a purchase."""
+
+_IS_INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KINDS])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The states of the user and of the session, empty for what is not known."""
+
+    user: UserState = EMPTY
+    session: UserState = EMPTY
+    consent: Consent = EVERYTHING
+
+    def recent_keys(self, time: int) -> NDArray[np.uint64]:
+        """Keys of the items that the visit at `time` showed interest in, shape (n,)."""
+        states = (self.user, self.session)
+        parts = [_recent_keys(state.recent, time) for state in states if len(state.recent)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def record_keys(request: Request) -> list[bytes]:
+    """The store's keys of all that is kept of who asks, for one batched read."""
+    user = [state_key(request.user), consent_key(request.user)] if request.user else []
+    return [*user, session_key(request.session)] if request.session else user
+
+
+def read_records(store: OnlineStore, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
+    """What is there, and what there is where it moved to. Raises StoreError.
+
+    One round trip; a second one only if something has moved.
+    """
+    found = dict(zip(keys, store.get_many(keys), strict=True))
+    notes = [note for value in found.values() if (note := Moved.decode(value))]
+    more = dict.fromkeys(key for note in notes for key in (note.key, consent_key(note.target)))
+    if missing := [key for key in more if key not in found]:
+        found.update(zip(missing, store.get_many(missing), strict=True))
+    return found
+
+
+def known_of(request: Request, found: Mapping[bytes, bytes | None]) -> Known:
+    """What the records say of who asks. Raises StateFormatError when one is damaged."""
+    user = request.user
+    session = found.get(session_key(request.session)) if request.session else None
+    moved = Moved.decode(session)
+    if user:
+        session = None if moved else session
+        if note := Moved.decode(found[state_key(user)]):
+            user = note.target
+    elif moved:
+        user, session = moved.target, None
+    if not user:
+        return Known(session=_state(session))
+    consent = Consent.decode(found[consent_key(user)])
+    if not consent.personalization:
+        return Known(consent=consent)
+    state = _state(found[state_key(user)])
+    if request.user:
+        return Known(state, _state(session), consent)
+    return Known(session=state, consent=consent)
+
+
+def _state(value: bytes | None) -> UserState:
+    return EMPTY if value is None else UserState.decode(value)
+
+
+def _recent_keys(recent: Rows, time: int) -> NDArray[np.uint64]:
+    of_visit = recent["time"] > time - SESSION_MICROSECONDS
+    keys: NDArray[np.uint64] = recent["key"][of_visit & _IS_INTERESTED[recent["kind"]]]
+    return keys

@@ -1,0 +1,88 @@
+"""The learned scorer: features of each candidate, a small network, a purchase probability.
+
+The features are those of `feature_store.ranking`, which training calls too; the network is
+the bundle's `ranker.onnx`, run by ONNX Runtime on one thread.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from feature_store.bundle import Bundle
+from feature_store.ranking import (
+    FEATURES_FILE,
+    MODEL_FILE,
+    RATED_SOURCES,
+    ItemColumns,
+    feature_names,
+    open_columns,
+    ranking_features,
+)
+from online.errors import SnapshotError
+from online.types import Candidates, Indexes, Query, Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """Values a candidate by the probability that the user buys it soon.
+
+    `rated` are the numbers of the pipeline's sources whose scores the network was trained with.
+    `observe` is told of what was scored: the query, the items and their features.
+    """
+
+    name: str
+    columns: ItemColumns
+    session: onnxruntime.InferenceSession
+    rated: tuple[int, ...]
+    observe: Callable[[Query, Indexes, Scores], None] | None = None
+
+    def over(self, sources: Sequence[str]) -> "Ranker":
+        """The ranker for a pipeline with these sources."""
+        rated = tuple(sources.index(name) for name in RATED_SOURCES)
+        return replace(self, rated=rated)
+
+    def score(self, query: Query, candidates: Candidates) -> Scores:
+        """Calibrated probabilities, shape (n,)."""
+        if not len(candidates):
+            return np.zeros(0, np.float32)
+        scores = candidates.rated(self.rated)
+        features = ranking_features(
+            query.state, query.history, self.columns, candidates.items, scores, query.time
+        )
+        probability: Scores = self.session.run(None, {"features": features})[0]
+        if self.observe is not None:
+            self.observe(query, candidates.items, features)
+        return probability
+
+    def main_sources(
+        self, _query: Query, candidates: Candidates, positions: NDArray[np.intp]
+    ) -> NDArray[np.intp]:
+        """The source that ranked each candidate highest, shape (positions,)."""
+        scores = candidates.scores
+        order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")
+        ranks = np.empty(scores.shape, np.float32)
+        places = np.broadcast_to(np.arange(scores.shape[1], dtype=np.float32), scores.shape)
+        np.put_along_axis(ranks, order, places, axis=1)
+        ranks[np.isnan(scores)] = np.inf
+        rows: NDArray[np.intp] = ranks[:, positions].argmin(axis=0)
+        return rows
+
+
+def open_ranker(bundle: Bundle) -> Ranker:
+    """The ranker of an opened bundle; SnapshotError when it takes other features."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(
+        bundle.path(MODEL_FILE).read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+    trained = bundle.json(FEATURES_FILE)
+    if trained != list(feature_names(RATED_SOURCES)):
+        raise SnapshotError(
+            f"the ranker of {bundle.directory} was trained on other features than this code "
+            "makes; train again"
+        )
+    return Ranker("scorer.ranker", open_columns(bundle), session, ())

@@ -1,0 +1,106 @@
+"""Reasons: a code with parameters for what moved an item, and its words in each language.
+
+A reason is taken from the source that added most to the item's score and from the numbers
+that this source read, so it is true by construction. Wording is the only thing that knows
+languages.
+"""
+
+from typing import Final
+
+from feature_store.schema import MICROSECONDS_PER_DAY
+from online.types import Query, Reason
+
+TEXTS: Final[dict[str, dict[str, str]]] = {
+    "bought_often": {
+        "en": "You bought this {count} times, last {ago}",
+        "zh": "您买过{count}次，上次是{ago}",
+    },
+    "bought_once": {
+        "en": "You bought this {ago}",
+        "zh": "您{ago}买过",
+    },
+    "similar_to_taste": {
+        "en": "Goes with what you usually buy",
+        "zh": "与您常买的商品相配",
+    },
+    "similar_to_context": {
+        "en": "Similar to what you are looking at",
+        "zh": "与您正在看的商品相似",
+    },
+    "from_your_aisles": {"en": "From the aisles you shop in", "zh": "来自您常逛的品类"},
+    "popular_recently": {"en": "Popular these weeks", "zh": "近期热销"},
+    "rising": {"en": "New favourite of our customers", "zh": "近期新宠"},
+    "promoted": {"en": "On promotion now", "zh": "正在促销"},
+    "bought_with": {
+        "en": "Often bought together with {title}",
+        "zh": "常与“{title}”一起购买",
+    },
+    "similar_to_item": {
+        "en": "Bought by those who bought {title}",
+        "zh": "购买“{title}”的顾客也买了",
+    },
+    "buy_again": {
+        "en": "You buy this about every {interval_days} days",
+        "zh": "您大约每{interval_days}天购买一次",
+    },
+    "popular_in_category": {
+        "en": "Popular these weeks in {category}",
+        "zh": "近期在“{category}”中热销",
+    },
+    "new_arrival": {"en": "New in our shop", "zh": "新品上架"},
+    "popular": {"en": "A favourite of our customers", "zh": "顾客最爱"},
+    "chosen": {"en": "Chosen for you", "zh": "为您精选"},
+}
+"""Every reason code and its text by language; English is the fallback."""
+
+_AGO: Final = {
+    "en": {"0": "today", "1": "yesterday", "many": "{days} days ago"},
+    "zh": {"0": "今天", "1": "昨天", "many": "{days}天前"},
+}
+
+LANGUAGES: Final = frozenset(language for texts in TEXTS.values() for language in texts)
+"""The languages that there are texts in."""
+
+_CODE_OF_SOURCE: Final = {
+    "new_arrivals": "new_arrival",
+    "als": "similar_to_taste",
+    "linear": "similar_to_taste",
+    "affinity": "from_your_aisles",
+    "popular_week": "popular_recently",
+    "rising": "rising",
+    "promoted": "promoted",
+    "als_similar": "similar_to_context",
+    "popular_recent": "popular_recently",
+    "popular": "popular",
+}
+
+
+def text(reason: Reason, locale: str) -> str:
+    """The reason in the language of a BCP 47 locale, English where there is no translation."""
+    texts = TEXTS[reason.code]
+    spoken = language(locale)
+    if spoken not in texts:
+        spoken = "en"
+    days = reason.parameters.get("days", "")
+    ago = _AGO[spoken].get(days, _AGO[spoken]["many"]).format(days=days)
+    return texts[spoken].format(**reason.parameters, ago=ago)
+
+
+def language(locale: str) -> str:
+    """The language of a BCP 47 locale: `zh` of `zh-Hans-CN`."""
+    return locale.partition("-")[0].lower()
+
+
+def reason(source: str, query: Query, item: int) -> Reason:
+    """Why `source` brought the item with this index."""
+    if source == "repeat":
+        return _repeat(query, item)
+    return Reason(_CODE_OF_SOURCE.get(source, "chosen"))
+
+
+def _repeat(query: Query, item: int) -> Reason:
+    row = int((query.owned == item).argmax())
+    count = int(query.state.items["count"][row])
+    days = max(0, (query.time - int(query.state.items["last_time"][row])) // MICROSECONDS_PER_DAY)
+    code = "bought_once" if count == 1 else "bought_often"
+    return Reason(code, {"count": str(count), "days": str(days)})

@@ -1,0 +1,209 @@
+"""Recommend at the edge: a message becomes a request, a slate becomes a message.
+
+What the contract promises and this server does not do yet is refused by the name of the
+field, never silently left out. Fields that only hint at the situation (device, channel,
+campaign, time zone) are taken and change nothing yet.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
+from feature_store.events import Exposure
+from feature_store.schema import EVENT_KINDS, Corpus, EventKind
+from online import reasons
+from online.attribution import Attribution, TokenSigner
+from online.catalog import Catalog
+from online.errors import RequestError, UnbuiltError
+from online.identities import Identities
+from online.known import INTERESTED_KINDS
+from online.types import Cause, PurchaseMode, Reason, Request, Slate
+
+Message = recommendation_pb2.RecommendRequest
+
+KIND_OF_MESSAGE: Final = dict(zip(event_pb2.EventKind.values()[1:], EVENT_KINDS, strict=True))
+"""The kinds of the contract are those of the stored events, in the same order."""
+
+_PURCHASE_MODES: Final = {
+    recommendation_pb2.PURCHASE_MODE_NEW_ONLY: PurchaseMode.NEW_ONLY,
+    recommendation_pb2.PURCHASE_MODE_REPEAT_ONLY: PurchaseMode.REPEAT_ONLY,
+}
+_DEVICES: Final = {
+    context_pb2.DEVICE_DESKTOP: "desktop",
+    context_pb2.DEVICE_MOBILE: "mobile",
+    context_pb2.DEVICE_TABLET: "tablet",
+}
+_CORPORA: Final = {
+    Corpus.PRODUCT: corpus_pb2.CORPUS_PRODUCT,
+    Corpus.CONTENT: corpus_pb2.CORPUS_CONTENT,
+    Corpus.COUPON: corpus_pb2.CORPUS_COUPON,
+}
+CAUSES: Final = {
+    Cause.FAILED: slate_pb2.DegradedStage.CAUSE_FAILED,
+    Cause.TIMED_OUT: slate_pb2.DegradedStage.CAUSE_TIMED_OUT,
+    Cause.SKIPPED: slate_pb2.DegradedStage.CAUSE_SKIPPED,
+    Cause.UNAVAILABLE: slate_pb2.DegradedStage.CAUSE_UNAVAILABLE,
+}
+_WELCOME: Final = INTERESTED_KINDS | {EventKind.PURCHASE}
+_UNWELCOME: Final = frozenset({EventKind.DISLIKE, EventKind.NOT_INTERESTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What the translation needs: the secrets of the installation and the shop's defaults."""
+
+    identities: Identities
+    tokens: TokenSigner
+    locale: str
+    currency: str
+
+    def read(self, message: Message, request_time: int) -> Request:
+        """The request of a valid message; `request_time` is in microseconds UTC.
+
+        Raises UnbuiltError for a field that is not built yet, RequestError for fields that
+        contradict each other.
+        """
+        refuse_unbuilt(message)
+        context = message.context
+        visit = [
+            (one.item_id, one.kind or event_pb2.EVENT_KIND_VIEW) for one in message.session_items
+        ]
+        kinds = [(item, KIND_OF_MESSAGE[kind]) for item, kind in visit]
+        unwelcome = [item for item, kind in kinds if kind in _UNWELCOME]
+        return Request(
+            request_time=request_time,
+            placement=message.placement,
+            user=self._pseudonym(message.user_id),
+            session=self._pseudonym(message.session_id),
+            session_items=tuple(item for item, kind in kinds if kind in _WELCOME),
+            context_items=tuple(context.item_ids),
+            basket_items=tuple(line.item_id for line in context.basket),
+            exclude_items=(*message.exclude_ids, *unwelcome),
+            page_size=page_size(message),
+            purchase_mode=_PURCHASE_MODES.get(message.purchase_mode, PurchaseMode.ANY),
+            locale=self._language(context),
+            device=_DEVICES.get(context.device, ""),
+            filter=message.filter,
+            region=context.region,
+            category=context.category,
+            diversity=message.diversity if message.HasField("diversity") else None,
+            explores=not message.disable_exploration,
+        )
+
+    def write(
+        self, slate: Slate, request: Request, request_id: bytes
+    ) -> recommendation_pb2.RecommendResponse:
+        """The answer in its basic view."""
+        attribution = Attribution(request_id, request.placement, slate.model_version)
+        response = recommendation_pb2.RecommendResponse(
+            request_id=request_id.hex(),
+            attribution_token=self.tokens.sign(attribution),
+            model_version=slate.model_version,
+            missing_ids=slate.missing,
+        )
+        response.request_time.FromMicroseconds(request.request_time)
+        for place in slate.items:
+            item = response.items.add(
+                item_id=place.item,
+                corpus=_CORPORA[place.corpus],
+                score=place.score,
+                propensity=place.propensity,
+                source=place.source,
+            )
+            write_reason(item.reason, place.reason, request.locale)
+        for left_out in slate.degraded:
+            response.degraded.add(stage=left_out.stage, cause=CAUSES[left_out.cause])
+        return response
+
+    def exposure(
+        self, slate: Slate, request: Request, response: recommendation_pb2.RecommendResponse
+    ) -> Exposure:
+        """What the answer shows, as it is kept."""
+        return Exposure(
+            attribution_token=response.attribution_token,
+            request_time=request.request_time,
+            user=request.user.hex(),
+            session=request.session.hex(),
+            placement=request.placement,
+            items=tuple(place.item for place in slate.items),
+            corpora=tuple(place.corpus for place in slate.items),
+            propensities=tuple(place.propensity for place in slate.items),
+            model_version=slate.model_version,
+            arm=response.arm,
+        )
+
+    def write_displays(
+        self, response: recommendation_pb2.RecommendResponse, catalog: Catalog
+    ) -> None:
+        """What a page shows of each item, which makes the answer's view full.
+
+        Items are looked up by id, since `catalog` may be newer than the slate.
+        """
+        indexes = catalog.indexes_of([item.item_id for item in response.items])
+        for item, index in zip(response.items, indexes.tolist(), strict=True):
+            if index >= 0:
+                self._write_display(item.display, catalog, index)
+
+    def _pseudonym(self, raw: str) -> bytes:
+        return self.identities.digest(raw) if raw else b""
+
+    def _language(self, context: context_pb2.Context) -> str:
+        """The first locale asked for that there are texts in; else the shop's."""
+        for locale in (context.locale, *context.fallback_locales):
+            if reasons.language(locale) in reasons.LANGUAGES:
+                return locale
+        return self.locale
+
+    def _write_display(self, display: slate_pb2.Display, catalog: Catalog, index: int) -> None:
+        display.title = catalog.title[index]
+        display.category = catalog.category[index]
+        display.brand = catalog.brand[index]
+        display.image_url = catalog.image_url[index]
+        display.url = catalog.url[index]
+        price = float(catalog.price[index])
+        if not math.isnan(price):
+            cents = round(price * 100)  # prices are float32: more digits are noise
+            display.price.currency_code = self.currency
+            display.price.units = cents // 100
+            display.price.nanos = cents % 100 * 10_000_000
+
+
+def page_size(message: Message) -> int:
+    """How many items are wanted, 0 for the placement's default.
+
+    Raises RequestError when the quotas ask for more than the page holds.
+    """
+    exact = sum(quota.count for quota in message.corpora)
+    if message.page_size and exact > message.page_size:
+        raise RequestError("corpora", f"{exact} items do not fit on a page of {message.page_size}")
+    return exact or message.page_size
+
+
+def refuse_unbuilt(message: Message) -> None:
+    """Raises UnbuiltError for what the contract names and this server does not do yet."""
+    context = message.context
+    for field, is_used in (("context.query", context.query),):
+        if is_used:
+            raise UnbuiltError(field, "is not built yet; leave it out")
+    if message.corpora:
+        _refuse_unbuilt_corpora(message)
+
+
+def _refuse_unbuilt_corpora(message: Message) -> None:
+    for position, quota in enumerate(message.corpora):
+        field = f"corpora[{position}]"
+        if quota.kinds:
+            raise UnbuiltError(f"{field}.kinds", "is not built yet; leave it out")
+        if quota.corpus != corpus_pb2.CORPUS_PRODUCT and quota.count:
+            raise UnbuiltError(field, "only products are built yet; ask for 0 of the others")
+    if all(quota.corpus != corpus_pb2.CORPUS_PRODUCT for quota in message.corpora):
+        raise UnbuiltError("corpora", "only products are built yet; ask for them too")
+
+
+def write_reason(message: slate_pb2.Reason, reason: Reason, locale: str) -> None:
+    """A reason with its words in the language of `locale`."""
+    message.code = reason.code
+    message.text = reasons.text(reason, locale)
+    if reason.parameters:
+        message.parameters.update(reason.parameters)

@@ -1,0 +1,167 @@
+"""A bundle made ready to serve: its arrays mapped, a pipeline for each placement.
+
+Immutable: a new champion is a new snapshot, and the engine changes from one to the other in
+a single assignment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from feature_store.bundle import Bundle
+from feature_store.ranking import MODEL_FILE
+from feature_store.state import STATE_LAYOUT
+from online.allowed import AllowedFilter
+from online.attributes import open_attributes
+from online.browsing import browsing_sources
+from online.catalog import Catalog, open_catalog
+from online.discovery import Affinity, Linear, NewTo
+from online.errors import RequestError, SnapshotError
+from online.neighbours import neighbour_sources
+from online.pipeline import Pipeline, SizedSource
+from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
+from online.ranker import Ranker, open_ranker
+from online.rules import RULES_FILE, read_rules
+from online.scorers import Blend
+from online.selectors import Likeness, Varied
+from online.shop import Shop
+from online.sources import AlsForUser, AlsSimilar, Popular, Repeat
+from online.types import Filter, Scorer, Selector, Source
+from online.vectors import VectorIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one bundle serves."""
+
+    bundle: Bundle
+    catalog: Catalog
+    shop: Shop
+    placements: Mapping[str, Placement]
+    pipelines: Mapping[str, Pipeline]
+
+    @property
+    def model_version(self) -> str:
+        """The id of the bundle, which every answer carries."""
+        return self.bundle.bundle_id
+
+    def placement(self, name: str) -> Placement:
+        """The row of that name; RequestError when the table has none."""
+        row = self.placements.get(name)
+        if row is None:
+            names = ", ".join(sorted(self.placements))
+            raise RequestError("placement", f"unknown placement, use one of: {names}")
+        return row
+
+
+def open_snapshot(bundle: Bundle) -> Snapshot:
+    """Map a bundle's arrays and build the pipelines.
+
+    Raises SnapshotError when it has no items, or was trained on states of another layout.
+    """
+    if bundle.manifest.feature_schema_version != STATE_LAYOUT:
+        raise SnapshotError(
+            f"bundle {bundle.directory} was trained on user states of another layout than this "
+            "release keeps; serve it with the release that made it, or train again"
+        )
+    catalog = open_catalog(bundle)
+    if not len(catalog):
+        raise SnapshotError(f"bundle {bundle.directory} holds no items; train it on more data")
+    attributes = open_attributes(bundle)
+    rules = read_rules(bundle.json(RULES_FILE), tuple(PLACEMENTS))
+    shop = Shop(catalog, attributes, PLACEMENTS, rules)
+    everything = (
+        *_sources(bundle),
+        *neighbour_sources(bundle, catalog),
+        *browsing_sources(bundle, attributes),
+    )
+    sources = {source.name: source for source in everything}
+    filters = (AllowedFilter(),)
+    selector = Varied(
+        Likeness(bundle.array("als_similar/vectors"), attributes.path, attributes.brand)
+    )
+    ranker = _ranker(bundle)
+    pipelines = {
+        name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
+    }
+    return Snapshot(bundle, catalog, shop, PLACEMENTS, pipelines)
+
+
+def _sources(bundle: Bundle) -> tuple[Source, ...]:
+    settings = bundle.json("serving.json")
+    profile_half_life = settings["profile_half_life"]
+    return (
+        *(_popular(bundle, name) for name in POPULAR_LISTS),
+        Repeat("repeat", settings["repeat_half_life"]),
+        AlsForUser(
+            name="als",
+            index=_vector_index(bundle, "als"),
+            gram=bundle.array("als/gram"),
+            alpha=settings["als_alpha"],
+            half_life=profile_half_life,
+        ),
+        AlsSimilar("als_similar", _vector_index(bundle, "als_similar")),
+        Linear(
+            name="linear",
+            neighbours=bundle.array("linear/neighbours"),
+            weights=bundle.array("linear/weights"),
+            half_life=profile_half_life,
+        ),
+        Affinity(
+            name="affinity",
+            groups=bundle.array("ranking/groups"),
+            appeal=bundle.array("affinity/appeal"),
+            order=bundle.array("affinity/order"),
+            starts=bundle.array("affinity/starts"),
+        ),
+    )
+
+
+def _popular(bundle: Bundle, name: str) -> Popular:
+    return Popular(
+        name,
+        bundle.array(f"{name}/order"),
+        bundle.array(f"{name}/score"),
+        bundle.array(f"{name}/rank"),
+    )
+
+
+def _vector_index(bundle: Bundle, name: str) -> VectorIndex:
+    path = bundle.path(f"{name}/index.faiss")
+    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    return VectorIndex(index, bundle.array(f"{name}/vectors"))
+
+
+def _ranker(bundle: Bundle) -> Ranker | None:
+    """The bundle's ranker for the sources of the ranked placements; None without one."""
+    if MODEL_FILE not in bundle.manifest.files:
+        return None
+    return open_ranker(bundle)
+
+
+def _pipeline(
+    row: Placement,
+    sources: Mapping[str, Source],
+    filters: tuple[Filter, ...],
+    ranker: Ranker | None,
+    selector: Selector,
+) -> Pipeline:
+    names = [use.source for use in row.sources]
+    weights = np.array([use.weight for use in row.sources], np.float32)
+    scorer: Scorer = Blend("scorer.blend", weights)
+    if row.is_ranked and ranker is not None:
+        scorer = ranker.over(names)
+    return Pipeline(
+        sources=tuple(_sized(use, sources[use.source]) for use in row.sources),
+        filters=filters,
+        scorer=scorer,
+        selector=selector,
+        fallback=sources["popular"],
+    )
+
+
+def _sized(use: SourceUse, source: Source) -> SizedSource:
+    size_new = use.size if use.size_new is None else use.size_new
+    return SizedSource(NewTo(source) if use.only_new else source, use.size, size_new)
