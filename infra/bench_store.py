@@ -39,8 +39,8 @@ from feature_store.events import Event
 from feature_store.schema import EVENT_KINDS
 from feature_store.state import UserState, state_key
 from feature_store.store import OnlineStore, open_store
-from online.changes import apply
-from online.feedback import Feedback
+from online.feedback.changes import apply
+from online.feedback.intake import Feedback
 
 SPAWN: Final = multiprocessing.get_context("spawn")
 NOW: Final = 1_700_000_000_000_000

@@ -36,7 +36,7 @@ from offline.models.popularity import (
 from offline.models.ranker import Ranker as FittedRanker
 from offline.progress import Progress
 from offline.recipe import PopularityConfig, Recipe
-from online.rules import RULES_FILE, Rule, write_rules
+from online.offering.rules import RULES_FILE, Rule, write_rules
 
 
 def build_bundle(

@@ -24,8 +24,8 @@ from feature_store.state import STATE_PREFIX
 from feature_store.store import OnlineStore, open_store
 from offline.home import Home
 from offline.progress import Progress
-from online import reasons
 from online.engine import Engine
+from online.explain import reasons
 from online.snapshot import open_snapshot
 from online.types import Request, Slate
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from offline.errors import TrainingDataError
 from online.errors import RuleError
+from online.offering.rules import Rule, read_rules
 from online.placements import PLACEMENTS
-from online.rules import Rule, read_rules
 
 
 def load_rules(path: Path) -> tuple[Rule, ...]:

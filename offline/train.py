@@ -39,7 +39,7 @@ from offline.replay import (
 )
 from offline.report import print_judgements, print_verdict
 from offline.rules import load_rules
-from online.rules import Rule
+from online.offering.rules import Rule
 from online.snapshot import Snapshot, open_snapshot
 
 PLACEMENT = "home"

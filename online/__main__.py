@@ -65,7 +65,7 @@ def _add_ask_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _serve(options: argparse.Namespace) -> None:
     """Supervise. This process loads nothing of what its workers serve with."""
-    from online.supervisor import supervise
+    from online.process.supervisor import supervise
 
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"

@@ -12,7 +12,7 @@ import numpy as np
 from feature_store.ranking import history_at
 from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY
 from online.known import Known
-from online.offer import Offer
+from online.offering.offer import Offer
 from online.placements import MAX_PAGE_SIZE, Fatigue
 from online.snapshot import Snapshot
 from online.types import (

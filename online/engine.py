@@ -13,14 +13,14 @@ from typing import Final
 from feature_store.errors import StateFormatError
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
-from online.causes import reasons_of, source_names
 from online.completion import complete
-from online.explaining import Explanation, explain
+from online.explain.causes import reasons_of, source_names
+from online.explain.explaining import Explanation, explain
 from online.known import Known, known_of, read_records, record_keys
 from online.metrics import Metrics
 from online.pipeline import Attempts, StageTimes, fill, retrieve, run
-from online.places import Ranking, nothing_chosen
 from online.snapshot import Snapshot
+from online.stages.places import Ranking, nothing_chosen
 from online.types import (
     Candidates,
     Cause,

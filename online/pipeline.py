@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import StoreError
-from online import places
 from online.metrics import CANDIDATES, STAGE_DURATION, Metrics
-from online.places import Ranking
+from online.stages import places
+from online.stages.places import Ranking
+from online.stages.weighing import weigh
 from online.types import (
     NOTHING,
     Candidates,
@@ -34,7 +35,6 @@ from online.types import (
     Selector,
     Source,
 )
-from online.weighing import weigh
 
 logger = logging.getLogger(__name__)
 

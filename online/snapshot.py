@@ -13,23 +13,23 @@ import numpy as np
 from feature_store.bundle import Bundle
 from feature_store.ranking import MODEL_FILE
 from feature_store.state import STATE_LAYOUT
-from online.allowed import AllowedFilter
-from online.attributes import open_attributes
-from online.browsing import browsing_sources
 from online.catalog import Catalog, open_catalog
-from online.discovery import Affinity, Linear, NewTo
 from online.errors import RequestError, SnapshotError
-from online.neighbours import neighbour_sources
+from online.offering.allowed import AllowedFilter
+from online.offering.attributes import open_attributes
+from online.offering.rules import RULES_FILE, read_rules
+from online.offering.shop import Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
-from online.ranker import Ranker, open_ranker
-from online.rules import RULES_FILE, read_rules
-from online.scorers import Blend
-from online.selectors import Likeness, Varied
-from online.shop import Shop
-from online.sources import AlsForUser, AlsSimilar, Popular, Repeat
+from online.stages.browsing import browsing_sources
+from online.stages.discovery import Affinity, Linear, NewTo
+from online.stages.neighbours import neighbour_sources
+from online.stages.ranker import Ranker, open_ranker
+from online.stages.scorers import Blend
+from online.stages.selectors import Likeness, Varied
+from online.stages.sources import AlsForUser, AlsSimilar, Popular, Repeat
+from online.stages.vectors import VectorIndex
 from online.types import Filter, Scorer, Selector, Source
-from online.vectors import VectorIndex
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from feature_store.ranking import History
 from feature_store.schema import Corpus
 from feature_store.state import Rows, UserState
-from online.offer import AllowedSet, Offer
+from online.offering.offer import AllowedSet, Offer
 from online.placements import Placement
 
 Indexes = NDArray[np.int32]

@@ -18,7 +18,7 @@ from feature_store.ids import Pseudonymizer
 from feature_store.pointer import Pointer, serving_folder, write_pointer
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.store import OnlineStore, open_store
-from online.changes import apply
+from online.feedback.changes import apply
 
 NUM_USERS: Final = 40
 NUM_ITEMS: Final = 60

@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 from feature_store.bundle import Bundle, open_bundle
 from infra.bench.shop import add_arguments, from_arguments
 from infra.bench.user_vectors import user_vectors
-from online.allowed import allowed_where
 from online.completion import complete
 from online.known import Known
+from online.offering.allowed import allowed_where
 from online.snapshot import Snapshot, open_snapshot
 from online.types import Found, Query, Request
 

@@ -12,11 +12,11 @@ from typing import Final
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
 from feature_store.events import Exposure
 from feature_store.schema import EVENT_KINDS, Corpus, EventKind
-from online import reasons
-from online.attribution import Attribution, TokenSigner
 from online.catalog import Catalog
 from online.errors import RequestError, UnbuiltError
-from online.identities import Identities
+from online.explain import reasons
+from online.feedback.attribution import Attribution, TokenSigner
+from online.feedback.identities import Identities
 from online.known import INTERESTED_KINDS
 from online.types import Cause, PurchaseMode, Reason, Request, Slate
 

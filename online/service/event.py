@@ -8,7 +8,7 @@ import grpc
 
 from aisle.v1 import event_pb2, event_pb2_grpc
 from feature_store.event_log import Outcome
-from online.feedback import Feedback
+from online.feedback.intake import Feedback
 from online.service.event_edge import ERASED_VIOLATION, EventEdge, ReadEvent
 from online.service.refusals import field_violation
 

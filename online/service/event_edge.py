@@ -6,8 +6,8 @@ from typing import Final
 from aisle.v1 import corpus_pb2, event_pb2, money_pb2
 from feature_store.events import Event, reject_reason, with_event_id
 from feature_store.schema import Corpus
-from online.attribution import TokenSigner
-from online.identities import Identities
+from online.feedback.attribution import TokenSigner
+from online.feedback.identities import Identities
 from online.service.checks import violations_of
 from online.service.edge import KIND_OF_MESSAGE
 from online.service.refusals import Violation

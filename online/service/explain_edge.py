@@ -6,8 +6,8 @@ It knows the contract and the languages, and nothing of how an explanation comes
 from typing import Final
 
 from aisle.v1 import recommendation_pb2
-from online import reasons
-from online.explaining import Explanation, Verdict
+from online.explain import reasons
+from online.explain.explaining import Explanation, Verdict
 from online.service.edge import CAUSES, write_reason
 from online.types import Reason
 

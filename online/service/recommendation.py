@@ -9,12 +9,12 @@ from typing import Any, Final
 import grpc
 
 from aisle.v1 import recommendation_pb2, recommendation_pb2_grpc, slate_pb2
-from online.attribution import REQUEST_ID_BYTES
 from online.engine import Engine
+from online.feedback.attribution import REQUEST_ID_BYTES
+from online.feedback.showing import Showing
+from online.process.watchdog import Watchdog
 from online.service.edge import Edge
 from online.service.explain_edge import write_explanation
-from online.showing import Showing
-from online.watchdog import Watchdog
 
 SENDING_SHARE: Final = 0.1
 """What is kept of a request's time for composing and sending the answer."""

@@ -10,10 +10,10 @@ from aisle.v1 import user_pb2, user_pb2_grpc
 from feature_store import audit
 from feature_store.audit import Audit
 from feature_store.events import Merge, Source
-from online.erasing import Eraser, Subject
 from online.errors import MergedElsewhereError
-from online.feedback import Feedback
-from online.identities import Identities
+from online.feedback.erasing import Eraser, Subject
+from online.feedback.identities import Identities
+from online.feedback.intake import Feedback
 from online.service.refusals import RefusedError, Violation, bad_request
 
 _STATES: Final = {

@@ -14,8 +14,8 @@ ENTRIES = {
     "online.engine",
     "online.errors",
     "online.placements",
-    "online.reasons",
-    "online.rules",
+    "online.explain.reasons",
+    "online.offering.rules",
     "online.snapshot",
     "online.types",
 }

@@ -19,7 +19,7 @@ from offline.compact_stream import compact_stream
 from offline.exposures import scan_exposures
 from offline.ingest.tables import scan_events
 from offline.people import read_merges
-from online.feedback import Feedback
+from online.feedback.intake import Feedback
 from tests.streams import nats_server, own_stream
 
 NOW = 1_700_000_000_000_000

@@ -21,7 +21,7 @@ from offline.ingest.job import IngestJob, Limits, ingest
 from offline.ingest.mapping import ShopMapping
 from offline.ingest.tables import scan_events, scan_users
 from offline.people import write_people
-from online.server import EVENT_LOG
+from online.process.server import EVENT_LOG
 from tests.online.serving import event, serving, settings_of
 from tests.worlds import HORIZON_TIME, KEY, World, build_world, user_id
 

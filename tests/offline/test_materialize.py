@@ -24,8 +24,8 @@ from offline.compact import compact
 from offline.increments import PLAN, Done, How, Site, bring_up
 from offline.materialize import materialize
 from offline.progress import QUIET
-from online.changes import _columns, apply
-from online.feedback import Feedback
+from online.feedback.changes import _columns, apply
+from online.feedback.intake import Feedback
 
 SPAWN = multiprocessing.get_context("spawn")
 START = 1_700_006_400_000_000  # 2023-11-15

@@ -17,8 +17,8 @@ from offline.models.popularity import fit_popularity, fit_recent_popularity
 from offline.models.ranker import expected_calibration_error, fit_ranker
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, IndexConfig, LinearConfig, PopularityConfig, RankerConfig
-from online.sources import AlsForUser
-from online.vectors import VectorIndex
+from online.stages.sources import AlsForUser
+from online.stages.vectors import VectorIndex
 
 DAY = MICROSECONDS_PER_DAY
 

@@ -30,10 +30,10 @@ from offline.models.ranker import Ranker, fit_ranker
 from offline.parity import Parity, check
 from offline.progress import QUIET
 from offline.recipe import RankerConfig
-from online.changes import apply
 from online.engine import Engine
-from online.feedback import Feedback
-from online.parity import sampling
+from online.feedback.changes import apply
+from online.feedback.intake import Feedback
+from online.process.parity import sampling
 from online.snapshot import open_snapshot
 from online.types import PurchaseMode, Request
 from tests.offline.shops import RECIPE, usual_tables

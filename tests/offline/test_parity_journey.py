@@ -30,8 +30,8 @@ from offline.parity import check
 from offline.progress import QUIET
 from offline.recipe import completejourney
 from online.engine import Engine
-from online.feedback import Feedback
-from online.parity import sampling
+from online.feedback.intake import Feedback
+from online.process.parity import sampling
 from online.snapshot import open_snapshot
 from online.types import PurchaseMode, Request
 from tests.offline.test_parity import Clock, any_ranker, wait_until_noted

@@ -14,7 +14,7 @@ from offline.__main__ import main
 from offline.compact import compact
 from offline.ingest.tables import days, scan_events
 from offline.retain import Retained, retain
-from online.changes import apply
+from online.feedback.changes import apply
 from tests.worlds import HORIZON_TIME, KEY
 
 PSEUDONYMS = Pseudonymizer(KEY)

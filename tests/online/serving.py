@@ -27,7 +27,7 @@ from aisle.v1 import (
     user_pb2,
     user_pb2_grpc,
 )
-from online.server import Parts, open_parts, run
+from online.process.server import Parts, open_parts, run
 from online.settings import Clock, Settings
 from tests.worlds import KEY, World
 

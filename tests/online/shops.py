@@ -10,11 +10,11 @@ from feature_store.events import Event
 from feature_store.ids import Pseudonymizer
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.store import MemoryStore
-from online.changes import apply
 from online.engine import Engine
+from online.feedback.changes import apply
+from online.offering.rules import read_rules
+from online.offering.shop import Shop
 from online.placements import PLACEMENTS
-from online.rules import read_rules
-from online.shop import Shop
 from online.snapshot import Snapshot, open_snapshot
 from online.types import Request, Slate
 from tests.worlds import HORIZON_TIME, KEY, World, fill_store, user_id

@@ -2,7 +2,7 @@
 
 import pytest
 
-from online.attribution import Attribution, TokenSigner
+from online.feedback.attribution import Attribution, TokenSigner
 from tests.worlds import KEY
 
 SHOWN = Attribution(b"0123456789ab", "home", "00112233aabbccdd")

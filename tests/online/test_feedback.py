@@ -15,9 +15,9 @@ from feature_store.schema import EventKind
 from feature_store.state import UserState, state_key
 from feature_store.store import MemoryStore
 from feature_store.store.records import Change
-from online import feedback as feedback_module
-from online.changes import apply, owner_key
-from online.feedback import Feedback
+from online.feedback import intake as feedback_module
+from online.feedback.changes import apply, owner_key
+from online.feedback.intake import Feedback
 from tests.worlds import HORIZON_TIME, KEY
 
 PSEUDONYMS = Pseudonymizer(KEY)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from feature_store.bundle import open_bundle
-from online.attributes import items_where, open_attributes
 from online.errors import RequestError
-from online.expression import MAX_DEPTH, AllOf, AnyOf, Not, Restriction, parse
+from online.offering.attributes import items_where, open_attributes
+from online.offering.expression import MAX_DEPTH, AllOf, AnyOf, Not, Restriction, parse
 from tests.online.shops import items, open_shop
 from tests.worlds import NUM_ITEMS, UNAVAILABLE, World, item_id, price
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from online.browsing import Shelves, interval_days
 from online.completion import complete
 from online.known import Known
-from online.neighbours import Neighbours
+from online.stages.browsing import Shelves, interval_days
+from online.stages.neighbours import Neighbours
 from online.types import Source
 from tests.online.shops import TestShop, items, number, open_shop, request
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, World, is_even
@@ -124,8 +124,8 @@ def test_shelves_look_deeper_when_their_best_are_not_allowed(pristine_world: Wor
     order = np.arange(num, dtype=np.int32)
     shelves = Shelves(order, -order.astype(np.float32), np.array([0, num]))
     query, _ = complete(shop.engine.snapshot, request(None), Known())
-    from online.allowed import allowed_where
-    from online.offer import Offer
+    from online.offering.allowed import allowed_where
+    from online.offering.offer import Offer
 
     allowed = allowed_where(order >= 1_500)
     found = shelves.best(replace(query, offer=Offer(allowed, allowed)), 0, 1, 10)

@@ -9,7 +9,7 @@ import pytest
 from offline.errors import TrainingDataError
 from offline.rules import load_rules
 from online.errors import RuleError
-from online.rules import read_rules, write_rules
+from online.offering.rules import read_rules, write_rules
 from tests.online.shops import groups_of, items, number, open_shop
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, UNAVAILABLE, World, is_even
 

@@ -8,8 +8,8 @@ import pytest
 
 from feature_store.bundle import open_bundle
 from online.placements import PLACEMENTS
-from online.selectors import POOL_PER_SLOT, Likeness, Varied
 from online.snapshot import open_snapshot
+from online.stages.selectors import POOL_PER_SLOT, Likeness, Varied
 from online.types import Candidates, Query, Scores
 from tests.online.shops import items, open_shop
 from tests.online.test_vectors import query_for
@@ -28,7 +28,7 @@ def likeness() -> Likeness:
 
 
 def question(diversity: float, **placement: float) -> Query:
-    from online.allowed import allowed_where
+    from online.offering.allowed import allowed_where
 
     query = query_for(allowed_where(np.ones(NUM, bool)))
     return replace(

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from feature_store.event_log import EventLog
 from feature_store.ids import KEY_FILE
 from online.__main__ import main
-from online.server import EVENT_LOG
+from online.process.server import EVENT_LOG
 from tests.online.serving import (
     ROOT,
     TIMEOUT_S,
@@ -54,8 +54,8 @@ def test_it_says_when_it_is_ready_and_ends_well(
 
 LOOK_INTO_WORKER = """
 import asyncio, os, sys
-import online.worker
-from online.server import open_parts, run
+import online.process.worker
+from online.process.server import open_parts, run
 from online.settings import read_settings
 
 async def look(parts):
@@ -69,10 +69,10 @@ with open_parts(read_settings(os.environ, {"address": "127.0.0.1:0"})) as parts:
 
 LOOK_INTO_SUPERVISOR = """
 import os, signal, sys
-import online.supervisor
+import online.process.supervisor
 from online.__main__ import main
 
-run = online.supervisor.Supervisor.run
+run = online.process.supervisor.Supervisor.run
 
 async def look(self, announce):
     def announce_and_look(bundle):
@@ -80,7 +80,7 @@ async def look(self, announce):
         self.stop()
     await run(self, announce_and_look)
 
-online.supervisor.Supervisor.run = look
+online.process.supervisor.Supervisor.run = look
 sys.exit(main(["serve", "--address", "127.0.0.1:0"]))
 """
 

@@ -18,7 +18,7 @@ from feature_store.store import MemoryStore
 from feature_store.store.records import Change, Values
 from online.engine import Engine
 from online.pipeline import Pipeline, SizedSource
-from online.server import Parts
+from online.process.server import Parts
 from online.snapshot import open_snapshot
 from online.types import (
     NOTHING,
@@ -273,7 +273,7 @@ def test_the_answer_for_a_late_pipeline_obeys_the_request(world: World) -> None:
 
 def test_a_store_that_is_gone_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     store = GoneStore()
-    monkeypatch.setattr("online.server.open_store", lambda _url: store)
+    monkeypatch.setattr("online.process.server.open_store", lambda _url: store)
     with serving(settings_of(world)) as (caller, _):
         store.is_gone = True
         response = caller.recommend(user_id(2))
@@ -294,7 +294,7 @@ def test_a_store_that_does_not_answer_costs_no_more_than_the_deadline(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = GoneStore(seconds=1)
-    monkeypatch.setattr("online.server.open_store", lambda _url: store)
+    monkeypatch.setattr("online.process.server.open_store", lambda _url: store)
     with serving(settings_of(world, deadline_ms=300)) as (caller, _):
         store.is_gone = True
         causes = []
@@ -314,7 +314,7 @@ def test_a_damaged_state_is_named(world: World, monkeypatch: pytest.MonkeyPatch)
 
     store = MemoryStore()
     store.put_many([(state_key(Pseudonymizer(KEY).digest("u")), b"damaged")])
-    monkeypatch.setattr("online.server.open_store", lambda _url: store)
+    monkeypatch.setattr("online.process.server.open_store", lambda _url: store)
     with serving(settings_of(world)) as (caller, _):
         response = caller.recommend("u")
         assert degraded(response) == {"store": "failed"}

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from aisle.v1 import event_pb2, money_pb2, recommendation_pb2
 from feature_store.event_log import EventLog
 from feature_store.schema import EVENT_KINDS, MICROSECONDS_PER_DAY
-from online.server import EVENT_LOG
+from online.process.server import EVENT_LOG
 from online.settings import Clock
 from tests.online.serving import (
     TIMEOUT_S,

@@ -4,7 +4,7 @@ import pytest
 
 from aisle.v1 import context_pb2, recommendation_pb2
 from feature_store.event_log import EventLog
-from online.server import EVENT_LOG
+from online.process.server import EVENT_LOG
 from tests.online.serving import TIMEOUT_S, Caller, ids, serving, settings_of
 from tests.online.shops import TestShop, number, open_shop, request
 from tests.worlds import KEY, NUM_ITEMS, UNAVAILABLE, World, item_id, user_id
@@ -80,7 +80,7 @@ def test_an_unknown_item_is_no_error(read_only_server: Caller) -> None:
 
 
 def test_rules_and_caps_are_findings(pristine_world: World) -> None:
-    from online.explaining import Verdict
+    from online.explain.explaining import Verdict
 
     shop: TestShop = open_shop(
         pristine_world,

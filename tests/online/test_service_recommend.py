@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
-from online.attribution import TokenSigner
+from online.feedback.attribution import TokenSigner
 from online.placements import PLACEMENTS, POPULAR_LISTS
 from tests.online.serving import Caller, ids
 from tests.worlds import HORIZON_TIME, KEY, NUM_ITEMS, UNAVAILABLE, World, is_even, item_id, user_id

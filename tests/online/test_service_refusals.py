@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2
 from online.pipeline import Pipeline, SizedSource
-from online.server import CONTRACT
+from online.process.server import CONTRACT
 from online.types import NOTHING, Found, Query
 from tests.online.serving import (
     TIMEOUT_S,

@@ -17,7 +17,7 @@ from feature_store.people import Consent, Moved, consent_key, session_key
 from feature_store.state import UserState, state_key
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones
-from online.server import EVENT_LOG, Parts
+from online.process.server import EVENT_LOG, Parts
 from tests.online.serving import (
     Caller,
     ServerProcess,

@@ -159,7 +159,7 @@ def test_a_mail_does_not_repeat_the_last_one(pristine_world: World) -> None:
 
 def test_the_session_of_a_stranger_tires_too(pristine_world: World) -> None:
     from feature_store.events import Event
-    from online.changes import apply
+    from online.feedback.changes import apply
 
     shop = open_shop(pristine_world)
     who = b"s" * 32

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from feature_store.ranking import history_at
 from feature_store.state import EMPTY
-from online.allowed import allowed_where
-from online.offer import AllowedSet, Offer
+from online.offering.allowed import allowed_where
+from online.offering.offer import AllowedSet, Offer
 from online.placements import PLACEMENTS
+from online.stages.vectors import VectorIndex
 from online.types import NO_ITEMS, Query, Request
-from online.vectors import VectorIndex
 
 NUM_ITEMS = 60_000
 DIMENSIONS = 32

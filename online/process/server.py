@@ -49,13 +49,15 @@ from feature_store.tombstones import (
     Tombstones,
     load_tombstone_key,
 )
-from online.attribution import TokenSigner
 from online.engine import Engine
-from online.erasing import Eraser
-from online.feedback import Feedback
-from online.identities import Identities
+from online.feedback.attribution import TokenSigner
+from online.feedback.erasing import Eraser
+from online.feedback.identities import Identities
+from online.feedback.intake import Feedback
+from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
-from online.parity import sampling
+from online.process.parity import sampling
+from online.process.watchdog import Watchdog
 from online.service.checks import Checks, violations_of
 from online.service.edge import Edge
 from online.service.event import EventService
@@ -63,10 +65,8 @@ from online.service.event_edge import EventEdge
 from online.service.recommendation import RecommendationService
 from online.service.user import UserService
 from online.settings import Clock, Settings
-from online.showing import Showing
 from online.snapshot import Snapshot, open_snapshot
 from online.types import Request
-from online.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 

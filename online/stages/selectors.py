@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.schema import MICROSECONDS_PER_DAY
-from online.offer import Cap
+from online.offering.offer import Cap
 from online.pipeline import best
-from online.places import Room, pins_of, room_of
+from online.stages.places import Room, pins_of, room_of
 from online.types import Candidates, Indexes, Query, Scores, Selection
 
 POOL_PER_SLOT: Final = 4

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from online.errors import RequestError, RuleError
-from online.expression import parse
+from online.offering.expression import parse
 
 RULES_FILE: Final = "rules.json"
 MAX_FACTOR: Final = 100.0

@@ -1,7 +1,7 @@
 """One serving process: opens a verified bundle, answers, says that it lives, swaps, drains.
 
-Started by the supervisor, never by hand: `python -m online.worker NUMBER SOCKET BUNDLE`. When
-the supervisor is gone it drains too, so that none is left behind.
+Started by the supervisor, never by hand: `python -m online.process.worker NUMBER SOCKET BUNDLE`.
+When the supervisor is gone it drains too, so that none is left behind.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Final
 
 from feature_store.errors import FeatureStoreError
-from online import channel
-from online.channel import Channel
 from online.errors import OnlineError
-from online.server import Parts, Server, open_parts, warm_up
+from online.process import channel
+from online.process.channel import Channel
+from online.process.server import Parts, Server, open_parts, warm_up
+from online.process.swapping import swap
 from online.settings import Settings, read_settings
-from online.swapping import swap
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.ranking import AFFINITY_HALF_LIFE
-from online.allowed import allows
-from online.sources import profile
+from online.offering.allowed import allows
+from online.stages.sources import profile
+from online.stages.vectors import top
 from online.types import NOTHING, Found, Indexes, Query, Scores, Source
-from online.vectors import top
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final
 from feature_store.bundle import open_bundle
 from online.engine import Engine
 from online.errors import RequestError, SnapshotError
-from online.server import Parts, warm_up_requests
+from online.process.server import Parts, warm_up_requests
 from online.snapshot import Snapshot, open_snapshot
 from online.types import Cause, Request
 

@@ -12,15 +12,16 @@ from typing import Final
 import numpy as np
 
 from feature_store.ranking import RATED_SOURCES, feature_names, ranking_features
-from online.causes import reasons_of
 from online.completion import complete
+from online.explain.causes import reasons_of
 from online.known import Known
+from online.offering.rules import Action
 from online.pipeline import Attempts, Pipeline, by_rank, merge, run
-from online.places import Ranking, room_of
-from online.ranker import Ranker
-from online.rules import Action
-from online.scorers import Blend
 from online.snapshot import Snapshot
+from online.stages.places import Ranking, room_of
+from online.stages.ranker import Ranker
+from online.stages.scorers import Blend
+from online.stages.weighing import weigh
 from online.types import (
     NOTHING,
     Candidates,
@@ -33,7 +34,6 @@ from online.types import (
     Request,
     Scorer,
 )
-from online.weighing import weigh
 
 MAX_TERMS: Final = 20
 

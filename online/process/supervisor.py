@@ -25,9 +25,9 @@ from typing import Final
 from feature_store.checksums import verify_files
 from feature_store.errors import BundleError, SettingsError
 from feature_store.pointer import read_pointer
-from online.child import Child
 from online.errors import WorkerError
 from online.metrics import BUNDLE, RESTARTS, SWAPS, WORKERS, Metrics, sum_of
+from online.process.child import Child
 from online.settings import Settings, variable
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Supervisor:
         """Scrapes are answered inside, if they are wanted."""
         if not self._settings.metrics_address:
             return nullcontext()
-        from online.exposition import exposed
+        from online.process.exposition import exposed
 
         return exposed(self._settings.metrics_address, self.metrics)
 

@@ -14,8 +14,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from online.allowed import allows, few_allowed, mask_of
-from online.offer import AllowedSet
+from online.offering.allowed import allows, few_allowed, mask_of
+from online.offering.offer import AllowedSet
 from online.types import Found, Indexes, Query, Scores
 
 NEARLY_ALL: Final = 0.8

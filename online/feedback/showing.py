@@ -18,8 +18,8 @@ from feature_store.events import Event, Exposure
 from feature_store.schema import EventKind
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones
-from online.changes import apply
-from online.feedback import Feedback
+from online.feedback.changes import apply
+from online.feedback.intake import Feedback
 
 logger = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from feature_store.people import (
 from feature_store.state import state_key
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones, mark_key
-from online.changes import is_user, pseudonym_of
+from online.feedback.changes import is_user, pseudonym_of
 
 
 @dataclass(frozen=True, slots=True)

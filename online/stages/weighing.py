@@ -5,7 +5,7 @@ It changes scores after the scorer, so that every scorer means the same by a boo
 
 import numpy as np
 
-from online.allowed import contains, holds
+from online.offering.allowed import contains, holds
 from online.types import Candidates, Query, Scores
 
 

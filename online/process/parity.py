@@ -12,8 +12,8 @@ from typing import Any
 from zlib import crc32
 
 from feature_store.served import PARITY_FOLDER, Served, ServedLog
-from online.ranker import Ranker
 from online.snapshot import Snapshot
+from online.stages.ranker import Ranker
 from online.types import Indexes, Query, Request, Scores
 
 Observe = Callable[[Query, Indexes, Scores], None]

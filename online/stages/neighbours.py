@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
-from online.allowed import allows
 from online.catalog import Catalog
+from online.offering.allowed import allows
+from online.stages.vectors import top
 from online.types import NOTHING, Found, Indexes, Query, Reason, Scores
-from online.vectors import top
 
 MAX_SEEDS: Final = 12
 FADING: Final = 0.85

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from online.offer import AllowedSet
+from online.offering.offer import AllowedSet
 from online.types import Candidates, Indexes, Mask, Query
 
 FEW_ITEMS: Final = 20_000

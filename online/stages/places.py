@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from online.allowed import allows
-from online.offer import Cap, Pin
+from online.offering.allowed import allows
+from online.offering.offer import Cap, Pin
 from online.types import Candidates, Degraded, Found, Indexes, Query, Scores, Selection
 
 FROM_FALLBACK: Final = -1

@@ -8,9 +8,9 @@ from collections import defaultdict
 
 import numpy as np
 
+from online.explain.reasons import reason
 from online.pipeline import Pipeline
-from online.places import FROM_FALLBACK, FROM_PIN, Ranking
-from online.reasons import reason
+from online.stages.places import FROM_FALLBACK, FROM_PIN, Ranking
 from online.types import Query, Reason, Source
 
 PINNED = "pin"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle, StringTable
 from feature_store.schema import CATEGORY_SEPARATOR
-from online.expression import AllOf, Expression, Not, Restriction, refused
+from online.offering.expression import AllOf, Expression, Not, Restriction, refused
 from online.types import Indexes, Mask
 
 EVERYWHERE: Final = ""

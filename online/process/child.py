@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from online import channel
-from online.channel import Channel, Message
 from online.errors import WorkerError
+from online.process import channel
+from online.process.channel import Channel, Message
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Child:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "online.worker", str(number), str(theirs.fileno()), str(bundle)),
+                *("-m", "online.process.worker", str(number), str(theirs.fileno()), str(bundle)),
                 pass_fds=(theirs.fileno(),),
                 env={**environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )

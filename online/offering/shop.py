@@ -13,13 +13,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from online.allowed import allowed_where, mask_of
-from online.attributes import Attributes, items_where
 from online.catalog import Catalog
-from online.expression import parse
-from online.offer import AllowedSet, Cap, Offer, Pin, Weighting
+from online.offering.allowed import allowed_where, mask_of
+from online.offering.attributes import Attributes, items_where
+from online.offering.expression import parse
+from online.offering.offer import AllowedSet, Cap, Offer, Pin, Weighting
+from online.offering.rules import Action, Group, Rule
 from online.placements import Placement
-from online.rules import Action, Group, Rule
 from online.types import Mask
 
 MAX_FILTERS: Final = 64

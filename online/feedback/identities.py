@@ -13,7 +13,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.events import Merge, Source
 from feature_store.ids import Pseudonymizer
 from feature_store.tombstones import Tombstones
-from online.feedback import Feedback
+from online.feedback.intake import Feedback
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from feature_store.bundle import Bundle
 from feature_store.features import decayed_count
 from feature_store.schema import CATEGORY_SEPARATOR, MICROSECONDS_PER_DAY
-from online.allowed import allows, few_allowed
-from online.attributes import Attributes
+from online.offering.allowed import allows, few_allowed
+from online.offering.attributes import Attributes
+from online.stages.vectors import top
 from online.types import NOTHING, Found, Indexes, Query, Reason, Scores, Source
-from online.vectors import top
 
 MAX_KEPT: Final = 512
 """How many of the best of a category are kept at hand, and for how many categories."""

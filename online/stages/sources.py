@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.features import decayed_count
-from online.allowed import allows, few_allowed
+from online.offering.allowed import allows, few_allowed
+from online.stages.vectors import VectorIndex, top
 from online.types import NOTHING, Found, Indexes, Query, Scores
-from online.vectors import VectorIndex, top
 
 
 @dataclass(frozen=True, slots=True)

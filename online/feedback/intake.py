@@ -26,9 +26,9 @@ from feature_store.people import consent_key
 from feature_store.state import state_key
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones
-from online import changes
-from online.changes import Applied, Merged, apply, find_merge
 from online.errors import MergedElsewhereError
+from online.feedback import changes
+from online.feedback.changes import Applied, Merged, apply, find_merge
 from online.metrics import EVENTS, Metrics
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""The stages of the pipeline: sources, scorers, selectors, and what holds whatever they do."""
