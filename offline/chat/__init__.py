@@ -1,0 +1,1 @@
+"""What the chatbot understands is learned here, from texts."""

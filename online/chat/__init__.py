@@ -1,0 +1,1 @@
+"""The chatbot: what a shopper said in, cards and words out."""
