@@ -11,6 +11,7 @@ import numpy as np
 
 from feature_store.ranking import history_at
 from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY
+from online.corpora import num_places
 from online.known import Known
 from online.offering.offer import Offer
 from online.placements import MAX_PAGE_SIZE, Fatigue
@@ -55,7 +56,7 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
         blocked.append(bought_items)
     query = Query(
         request=request,
-        num_wanted=min(request.page_size or placement.page_size, MAX_PAGE_SIZE),
+        num_wanted=min(num_places(request, placement.page_size), MAX_PAGE_SIZE),
         state=state,
         owned=owned,
         session=_distinct(session[session >= 0], visited[visited >= 0]),

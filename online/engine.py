@@ -1,8 +1,8 @@
 """The engine: requests in, slates out. The same for the server, evaluation and export.
 
-It reads the current snapshot once and the store once, completes the query and runs the
-placement's pipeline. It reads no clock: `Request.request_time` is the instant, so that the
-same state gives the same slate whoever asks.
+It reads the current snapshot once and the store once, completes the query, runs the
+placement's pipeline and asks the shelves of the other corpora. It reads no clock:
+`Request.request_time` is the instant, so that the same state gives the same slate whoever asks.
 """
 
 import logging
@@ -14,6 +14,7 @@ from feature_store.errors import StateFormatError
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
 from online.completion import complete
+from online.corpora import ask_shelves, joined, needs_products
 from online.explain.causes import reasons_of, source_names
 from online.explain.explaining import Explanation, explain
 from online.known import Known, known_of, read_records, record_keys
@@ -80,7 +81,7 @@ class Engine:
         attempts = [Attempts(self._times, deadline_s) for _ in requests]
         known = self._read_known(requests, attempts)
         return [
-            _answer(snapshot, *complete(snapshot, request, one), attempt)
+            _answer(snapshot, one, *complete(snapshot, request, one), attempt)
             for request, one, attempt in zip(requests, known, attempts, strict=True)
         ]
 
@@ -101,7 +102,8 @@ class Engine:
         pipeline = snapshot.pipelines[request.placement]
         attempts = Attempts(StageTimes(), degraded=[left_out])
         ranking = fill(pipeline.fallback, query, nothing_chosen(len(pipeline.sources)), attempts)
-        return _slate(snapshot, query, missing, ranking)
+        products = _products(snapshot, query, ranking)
+        return _slate(snapshot, query, missing, products, {}, attempts)
 
     def explain(
         self, request: Request, item_id: str, deadline_s: float = NO_DEADLINE
@@ -153,22 +155,34 @@ def _known(request: Request, found: Mapping[bytes, bytes | None], attempts: Atte
 
 
 def _answer(
-    snapshot: Snapshot, query: Query, missing: tuple[str, ...], attempts: Attempts
+    snapshot: Snapshot, known: Known, query: Query, missing: tuple[str, ...], attempts: Attempts
 ) -> Slate:
-    ranking = run(snapshot.pipelines[query.request.placement], query, attempts)
-    return _slate(snapshot, query, missing, ranking)
+    products: tuple[SlateItem, ...] = ()
+    if needs_products(query):
+        ranking = run(snapshot.pipelines[query.request.placement], query, attempts)
+        products = _products(snapshot, query, ranking)
+    offered = ask_shelves(snapshot.shelves, query, known, products, attempts)
+    return _slate(snapshot, query, missing, products, offered, attempts)
 
 
-def _slate(snapshot: Snapshot, query: Query, missing: tuple[str, ...], ranking: Ranking) -> Slate:
+def _slate(
+    snapshot: Snapshot,
+    query: Query,
+    missing: tuple[str, ...],
+    products: tuple[SlateItem, ...],
+    offered: Mapping[Corpus, tuple[SlateItem, ...]],
+    attempts: Attempts,
+) -> Slate:
+    is_mixed = bool(query.request.corpora)
     return Slate(
-        items=_slate_items(snapshot, query, ranking),
+        items=joined(query, products, offered, snapshot.product_values) if is_mixed else products,
         model_version=snapshot.model_version,
         missing=missing,
-        degraded=ranking.degraded,
+        degraded=tuple(dict.fromkeys(attempts.degraded)),
     )
 
 
-def _slate_items(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[SlateItem, ...]:
+def _products(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[SlateItem, ...]:
     pipeline = snapshot.pipelines[query.request.placement]
     ids = snapshot.catalog.ids
     return tuple(

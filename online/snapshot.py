@@ -5,15 +5,18 @@ a single assignment.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
 from feature_store.ranking import MODEL_FILE
+from feature_store.schema import Corpus
 from feature_store.state import STATE_LAYOUT
 from online.catalog import Catalog, open_catalog
+from online.corpora import Shelf
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes
@@ -34,13 +37,19 @@ from online.types import Filter, Scorer, Selector, Source
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one bundle serves."""
+    """What one bundle serves: products by pipelines, other corpora by shelves.
+
+    `product_values` is how often products were acted on by their place, see `online.mixing`; None:
+    not measured.
+    """
 
     bundle: Bundle
     catalog: Catalog
     shop: Shop
     placements: Mapping[str, Placement]
     pipelines: Mapping[str, Pipeline]
+    shelves: Mapping[Corpus, Shelf] = field(default_factory=dict)
+    product_values: NDArray[np.float32] | None = None
 
     @property
     def model_version(self) -> str:

@@ -47,13 +47,26 @@ class PurchaseMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How many places of a slate a corpus gets; `num` None: as many as its values earn.
+
+    `kinds`: only these kinds of the corpus, empty for all.
+    """
+
+    corpus: Corpus
+    num: int | None = None
+    kinds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question, as the edge understood it: ids are the shop's, the user is a pseudonym.
 
     `request_time` is in microseconds UTC and is the only clock that the engine knows.
     `page_size` 0 asks for the placement's default, and so does `diversity` None. `filter` is
     an expression as `online.expression` has it, `category` the page's own. `explores`: the
-    placement's share of slots may be drawn.
+    placement's share of slots may be drawn. `corpora` empty: products only. `languages` are those
+    that texts may be in, best first, none for any; `locale` is that of the reasons.
     """
 
     request_time: int
@@ -73,6 +86,12 @@ class Request:
     category: str = ""
     diversity: float | None = None
     explores: bool = False
+    corpora: tuple[Quota, ...] = ()
+    languages: tuple[str, ...] = ()
+
+    def kinds(self, corpus: Corpus) -> tuple[str, ...]:
+        """The kinds that are wanted of a corpus, empty for all."""
+        return next((quota.kinds for quota in self.corpora if quota.corpus is corpus), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +254,34 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentDetail:
+    """What a page shows of a piece of content beside its title; `publish_time` 0: not known."""
+
+    kind: str
+    language: str
+    summary: str = ""
+    product_ids: tuple[str, ...] = ()
+    publish_time: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a page shows of an item that is no product, in the language chosen for who asks."""
+
+    title: str
+    category: str = ""
+    image_url: str = ""
+    url: str = ""
+    detail: ContentDetail | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SlateItem:
-    """One place of a slate."""
+    """One place of a slate.
+
+    `index` counts within the corpus. In a slate of several corpora `score` is the calibrated
+    value. A product has no `card`: the catalogue shows it.
+    """
 
     item: str
     index: int
@@ -245,6 +290,7 @@ class SlateItem:
     source: str
     propensity: float
     reason: Reason
+    card: Card | None = None
 
 
 @dataclass(frozen=True, slots=True)

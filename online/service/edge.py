@@ -5,20 +5,19 @@ field, never silently left out. Fields that only hint at the situation (device, 
 campaign, time zone) are taken and change nothing yet.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
 from feature_store.events import Exposure
 from feature_store.schema import EVENT_KINDS, Corpus, EventKind
-from online.catalog import Catalog
 from online.errors import RequestError, UnbuiltError
 from online.explain import reasons
 from online.feedback.attribution import Attribution, TokenSigner
 from online.feedback.identities import Identities
 from online.known import INTERESTED_KINDS
-from online.types import Cause, PurchaseMode, Reason, Request, Slate
+from online.placements import MAX_PAGE_SIZE
+from online.types import Cause, PurchaseMode, Quota, Reason, Request, Slate
 
 Message = recommendation_pb2.RecommendRequest
 
@@ -39,6 +38,7 @@ _CORPORA: Final = {
     Corpus.CONTENT: corpus_pb2.CORPUS_CONTENT,
     Corpus.COUPON: corpus_pb2.CORPUS_COUPON,
 }
+_CORPUS_OF_MESSAGE: Final = {number: corpus for corpus, number in _CORPORA.items()}
 CAUSES: Final = {
     Cause.FAILED: slate_pb2.DegradedStage.CAUSE_FAILED,
     Cause.TIMED_OUT: slate_pb2.DegradedStage.CAUSE_TIMED_OUT,
@@ -81,6 +81,8 @@ class Edge:
             basket_items=tuple(line.item_id for line in context.basket),
             exclude_items=(*message.exclude_ids, *unwelcome),
             page_size=page_size(message),
+            corpora=quotas(message),
+            languages=self._languages(context),
             purchase_mode=_PURCHASE_MODES.get(message.purchase_mode, PurchaseMode.ANY),
             locale=self._language(context),
             device=_DEVICES.get(context.device, ""),
@@ -133,20 +135,13 @@ class Edge:
             arm=response.arm,
         )
 
-    def write_displays(
-        self, response: recommendation_pb2.RecommendResponse, catalog: Catalog
-    ) -> None:
-        """What a page shows of each item, which makes the answer's view full.
-
-        Items are looked up by id, since `catalog` may be newer than the slate.
-        """
-        indexes = catalog.indexes_of([item.item_id for item in response.items])
-        for item, index in zip(response.items, indexes.tolist(), strict=True):
-            if index >= 0:
-                self._write_display(item.display, catalog, index)
-
     def _pseudonym(self, raw: str) -> bytes:
         return self.identities.digest(raw) if raw else b""
+
+    def _languages(self, context: context_pb2.Context) -> tuple[str, ...]:
+        """The languages that texts may be in, best first; the shop's comes last."""
+        wanted = (context.locale, *context.fallback_locales, self.locale)
+        return tuple(dict.fromkeys(reasons.language(one) for one in wanted if one))
 
     def _language(self, context: context_pb2.Context) -> str:
         """The first locale asked for that there are texts in; else the shop's."""
@@ -155,29 +150,30 @@ class Edge:
                 return locale
         return self.locale
 
-    def _write_display(self, display: slate_pb2.Display, catalog: Catalog, index: int) -> None:
-        display.title = catalog.title[index]
-        display.category = catalog.category[index]
-        display.brand = catalog.brand[index]
-        display.image_url = catalog.image_url[index]
-        display.url = catalog.url[index]
-        price = float(catalog.price[index])
-        if not math.isnan(price):
-            cents = round(price * 100)  # prices are float32: more digits are noise
-            display.price.currency_code = self.currency
-            display.price.units = cents // 100
-            display.price.nanos = cents % 100 * 10_000_000
-
 
 def page_size(message: Message) -> int:
-    """How many items are wanted, 0 for the placement's default.
+    """How many items are wanted, 0 for what the quotas or else the placement say.
 
     Raises RequestError when the quotas ask for more than the page holds.
     """
     exact = sum(quota.count for quota in message.corpora)
     if message.page_size and exact > message.page_size:
         raise RequestError("corpora", f"{exact} items do not fit on a page of {message.page_size}")
-    return exact or message.page_size
+    if exact > MAX_PAGE_SIZE:
+        raise RequestError("corpora", f"{exact} items are more than a page's {MAX_PAGE_SIZE}")
+    return message.page_size
+
+
+def quotas(message: Message) -> tuple[Quota, ...]:
+    """The places of each corpus. Raises RequestError for kinds of products: they have none."""
+    for position, quota in enumerate(message.corpora):
+        if quota.kinds and quota.corpus == corpus_pb2.CORPUS_PRODUCT:
+            field = f"corpora[{position}].kinds"
+            raise RequestError(field, "products have no kinds; use `filter`")
+    return tuple(
+        Quota(_CORPUS_OF_MESSAGE[quota.corpus], quota.count or None, tuple(quota.kinds))
+        for quota in message.corpora
+    )
 
 
 def refuse_unbuilt(message: Message) -> None:
@@ -186,19 +182,6 @@ def refuse_unbuilt(message: Message) -> None:
     for field, is_used in (("context.query", context.query),):
         if is_used:
             raise UnbuiltError(field, "is not built yet; leave it out")
-    if message.corpora:
-        _refuse_unbuilt_corpora(message)
-
-
-def _refuse_unbuilt_corpora(message: Message) -> None:
-    for position, quota in enumerate(message.corpora):
-        field = f"corpora[{position}]"
-        if quota.kinds:
-            raise UnbuiltError(f"{field}.kinds", "is not built yet; leave it out")
-        if quota.corpus != corpus_pb2.CORPUS_PRODUCT and quota.count:
-            raise UnbuiltError(field, "only products are built yet; ask for 0 of the others")
-    if all(quota.corpus != corpus_pb2.CORPUS_PRODUCT for quota in message.corpora):
-        raise UnbuiltError("corpora", "only products are built yet; ask for them too")
 
 
 def write_reason(message: slate_pb2.Reason, reason: Reason, locale: str) -> None:

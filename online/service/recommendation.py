@@ -13,6 +13,7 @@ from online.engine import Engine
 from online.feedback.attribution import REQUEST_ID_BYTES
 from online.feedback.showing import Showing
 from online.process.watchdog import Watchdog
+from online.service.displays import write_displays
 from online.service.edge import Edge
 from online.service.explain_edge import write_explanation
 
@@ -55,7 +56,8 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         slate = await self._watchdog.recommend(asked, self._budget_s(context))
         response = self._edge.write(slate, asked, os.urandom(REQUEST_ID_BYTES))
         if request.view == slate_pb2.ITEM_VIEW_FULL:
-            self._edge.write_displays(response, self._engine.snapshot.catalog)
+            catalog = self._engine.snapshot.catalog
+            write_displays(response, slate, catalog, self._edge.currency)
         row = self._engine.snapshot.placements[asked.placement]
         self._showing.note(self._edge.exposure(slate, asked, response), tires=row.tires)
         return response
