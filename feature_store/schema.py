@@ -17,7 +17,8 @@ MICROSECONDS_PER_DAY: Final = 86_400_000_000
 
 MAX_ID_LENGTH: Final = 256
 
-DType = Literal["string", "time", "float32", "bool", "strings"]
+DType = Literal["string", "time", "float32", "float64", "bool", "strings"]
+"""`float64` is for money that must come back to the cent: a budget has more digits than a price."""
 
 
 class EventKind(StrEnum):
@@ -171,6 +172,63 @@ PROMOTIONS: Final = Table(
     ),
 )
 
+CAMPAIGNS: Final = Table(
+    name="campaigns",
+    key=("campaign",),
+    columns=(
+        Column("campaign", "string", required=True),
+        Column("kind", "string", description="campaigns of a kind resemble each other"),
+        Column("title", "string"),
+        Column("start_time", "time"),
+        Column("end_time", "time"),
+        Column("budget", "float64", minimum=0.0, description="of all its coupons together"),
+    ),
+)
+
+DISCOUNTS: Final = ("percent", "amount", "gift", "free_delivery")
+"""What a coupon can give. The order is the storage code."""
+
+COUPONS: Final = Table(
+    name="coupons",
+    key=("item",),
+    columns=(
+        Column("item", "string", required=True, description="its id, unique over all corpora"),
+        Column("campaign", "string", required=True),
+        Column("title", "string", required=True),
+        Column("terms", "string"),
+        Column("discount", "string", required=True, choices=DISCOUNTS),
+        Column("value", "float64", minimum=0.0, description="percent, or an amount of money"),
+        Column("gift_item", "string"),
+        Column("maximum", "float64", minimum=0.0, description="the most that it gives"),
+        Column("minimum_basket", "float64", minimum=0.0),
+        Column("products", "strings", description="good for these; with no categories too: all"),
+        Column("categories", "strings", description="good for these paths and all below"),
+        Column("start_time", "time"),
+        Column("end_time", "time"),
+        Column("audience", "string", description="filter over segment, region, age=..., campaign"),
+        Column("max_claims_per_user", "float64", minimum=0.0, description="0 or null: unlimited"),
+        Column("max_claims", "float64", minimum=0.0, description="0 or null: unlimited"),
+        Column("budget", "float64", minimum=0.0, description="of this coupon alone"),
+        Column("stacking_group", "string", description="one of a group in a basket"),
+        Column("exclusive", "bool", description="alone in a basket; default false"),
+        Column("region", "strings", description="where it is good; empty: everywhere"),
+        Column("channel", "strings", description="web, app, store, ...; empty: all"),
+    ),
+)
+"""A coupon whose discount is `amount` and that has no `value` is worth the median of what it gave
+when it was redeemed before the horizon of a training, see `offline.coupons.values`."""
+
+AUDIENCES: Final = Table(
+    name="audiences",
+    key=("campaign", "user"),
+    columns=(
+        Column("campaign", "string", required=True),
+        Column("user", "string", required=True),
+        Column("start_time", "time", description="since when the user is in it"),
+    ),
+)
+"""Who was chosen for a campaign, if it is not for everybody: `campaign = ID` in an audience."""
+
 MERGES: Final = Table(
     name="merges",
     key=("kind", "source"),
@@ -184,7 +242,8 @@ MERGES: Final = Table(
 """Who became whom. Made by the server, never read from a shop's files, so not in TABLES."""
 
 TABLES: Final[dict[str, Table]] = {
-    table.name: table for table in (EVENTS, PRODUCTS, USERS, PROMOTIONS)
+    table.name: table
+    for table in (EVENTS, PRODUCTS, USERS, PROMOTIONS, CAMPAIGNS, COUPONS, AUDIENCES)
 }
 
 CATEGORY_SEPARATOR: Final = " > "

@@ -21,6 +21,7 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import CATEGORY_SEPARATOR, EventKind
+from offline.adapters import complete_journey_coupons as offers
 from offline.adapters.product_titles import product_title
 from offline.errors import SourceError
 from offline.ingest.files import Source, parquet_source
@@ -42,7 +43,7 @@ _DEMOGRAPHICS: Final = (
 
 
 def complete_journey_sources(folder: Path | None = None) -> Mapping[str, Sequence[Source]]:
-    """The sources of all four tables, with canonical columns; by default from the package.
+    """The sources of all tables, with canonical columns; by default from the package.
 
     Raises SourceError when the package is not installed or `folder` lacks a file.
     """
@@ -51,11 +52,23 @@ def complete_journey_sources(folder: Path | None = None) -> Mapping[str, Sequenc
     products = _open(folder, "products")
     demographics = _open(folder, "demographics")
     promotions = _open(folder, "promotions")
+    coupons = _open(folder, "coupons")
+    redemptions = _open(folder, "coupon_redemptions")
+    campaigns = _open(folder, "campaign_descriptions")
+    members = _open(folder, "campaigns")
+    redeemed = offers.redemptions(redemptions.frame, coupons.frame, transactions.frame)
+    offered = offers.coupons(coupons.frame, campaigns.frame, products.frame)
     return {
-        "events": [replace(transactions, frame=purchases(transactions.frame))],
+        "events": [
+            replace(transactions, frame=purchases(transactions.frame)),
+            replace(redemptions, frame=redeemed),
+        ],
         "products": [replace(products, frame=catalog(products.frame))],
         "users": [replace(demographics, frame=households(demographics.frame, transactions.frame))],
         "promotions": [replace(promotions, frame=weekly_promotions(promotions.frame))],
+        "campaigns": [replace(campaigns, frame=offers.campaigns(campaigns.frame))],
+        "coupons": [replace(coupons, frame=offered)],
+        "audiences": [replace(members, frame=offers.audiences(members.frame, campaigns.frame))],
     }
 
 

@@ -47,6 +47,7 @@ _OPTIONS: Final[dict[DType, frozenset[str]]] = {
     "string": _ANY_OPTIONS | {"join", "split"},
     "time": _ANY_OPTIONS | {"format", "timezone", "unit"},
     "float32": _ANY_OPTIONS | {"decimal"},
+    "float64": _ANY_OPTIONS | {"decimal"},
     "bool": _ANY_OPTIONS,
     "strings": _ANY_OPTIONS | {"split"},
 }

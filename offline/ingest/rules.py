@@ -12,10 +12,10 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import (
+    COUPONS,
     EVENTS,
     ITEM_KINDS,
     MAX_ID_LENGTH,
-    PROMOTIONS,
     Column,
     Corpus,
     Table,
@@ -38,6 +38,7 @@ _DEFAULTS: Final[dict[tuple[str, str], pl.Expr]] = {
     ("users", "consent_personalization"): pl.lit(True),
     ("users", "consent_email"): pl.lit(True),
     ("promotions", "known_time"): pl.col("start_time"),
+    ("coupons", "exclusive"): pl.lit(False),
 }
 _LIST_SEPARATOR: Final = "|"
 
@@ -103,8 +104,22 @@ def _table_checks(table: Table) -> Iterator[tuple[str, pl.Expr]]:
         yield "implausible event_time", ~time.is_between(*_PLAUSIBLE, closed="left")
         yield "missing user and session", pl.col("user").is_null() & pl.col("session").is_null()
         yield "missing item", pl.col("kind").is_in(kinds) & pl.col("item").is_null()
-    if table is PROMOTIONS:
+    if {"start_time", "end_time"} <= set(table.names):
         yield "end_time before start_time", pl.col("end_time") < pl.col("start_time")
+    if table is COUPONS:
+        yield from _coupon_checks()
+
+
+def _coupon_checks() -> Iterator[tuple[str, pl.Expr]]:
+    """What a claim must know beforehand: what it gives, and the most that it can cost."""
+    discount, value = pl.col("discount"), pl.col("value")
+    has_value = value.is_not_null() & (value > 0)
+    is_percent = discount == "percent"
+    yield "missing value", is_percent & ~has_value
+    yield "value above 100 percent", is_percent & (value > 100)
+    yield "missing gift_item", (discount == "gift") & pl.col("gift_item").is_null()
+    needs_maximum = (discount != "amount") & pl.col("budget").is_not_null()
+    yield "a budget needs maximum", needs_maximum & pl.col("maximum").is_null()
 
 
 def _defaults(table: Table) -> Iterator[pl.Expr]:

@@ -4,6 +4,7 @@ A folder of tables, written by `offline.ingest`, looks like this:
 
     events/day=2017-01-01/hours-00-24.parquet   sorted by event_time, then event_id
     products.parquet  users.parquet  promotions.parquet
+    campaigns.parquet  coupons.parquet  audiences.parquet
     quarantine/<table>.parquet                  rows that broke the schema, with the reason
     summary.json                                what the last ingestion counted
 
@@ -20,6 +21,9 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import (
+    AUDIENCES,
+    CAMPAIGNS,
+    COUPONS,
     EVENTS,
     PRODUCTS,
     PROMOTIONS,
@@ -34,6 +38,7 @@ POLARS_DTYPES: Final[dict[DType, pl.DataType]] = {
     "string": pl.String(),
     "time": TIME,
     "float32": pl.Float32(),
+    "float64": pl.Float64(),
     "bool": pl.Boolean(),
     "strings": pl.List(pl.String()),
 }
@@ -101,6 +106,21 @@ def scan_users(root: Path) -> pl.LazyFrame:
 def scan_promotions(root: Path) -> pl.LazyFrame:
     """The promotions, sorted by item, kind and start; empty when none were ever ingested."""
     return scan_table(root, PROMOTIONS, optional=True)
+
+
+def scan_campaigns(root: Path) -> pl.LazyFrame:
+    """The campaigns, sorted by id; empty when none were ever ingested."""
+    return scan_table(root, CAMPAIGNS, optional=True)
+
+
+def scan_coupons(root: Path) -> pl.LazyFrame:
+    """The coupons, one row an item, sorted by it; empty when none were ever ingested."""
+    return scan_table(root, COUPONS, optional=True)
+
+
+def scan_audiences(root: Path) -> pl.LazyFrame:
+    """Who was chosen for which campaign, pseudonyms; empty when none were ever ingested."""
+    return scan_table(root, AUDIENCES, optional=True)
 
 
 def scan_table(root: Path, table: Table, *, optional: bool = False) -> pl.LazyFrame:

@@ -38,8 +38,8 @@ def parse(given: pl.Series, column: Column, mapping: ColumnMapping) -> pl.Series
         case "string":
             parsed = given.cast(pl.String)
             return parsed.str.to_lowercase() if column.choices else parsed
-        case "float32":
-            return _floats(given, mapping.decimal)
+        case "float32" | "float64":
+            return _floats(given, mapping.decimal).cast(POLARS_DTYPES[column.dtype])
         case "bool":
             return _bools(given)
         case "strings":
@@ -52,8 +52,8 @@ def parse(given: pl.Series, column: Column, mapping: ColumnMapping) -> pl.Series
 def _floats(given: pl.Series, decimal: str) -> pl.Series:
     if given.dtype == pl.String and decimal != ".":
         given = given.str.replace(decimal, ".", literal=True)
-    values = given.cast(pl.Float64, strict=False).cast(pl.Float32, strict=False)
-    return values.set(~values.is_finite(), None)
+    values = given.cast(pl.Float64, strict=False)
+    return values.set(~values.cast(pl.Float32, strict=False).is_finite(), None)
 
 
 def _bools(given: pl.Series) -> pl.Series:

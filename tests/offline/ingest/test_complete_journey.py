@@ -14,11 +14,20 @@ from offline.adapters.complete_journey import (
     data_folder,
     week_start,
 )
+from offline.adapters.complete_journey_coupons import TERMS_FILE
 from offline.adapters.product_titles import product_title, readable
 from offline.errors import SourceError
 from offline.ingest.job import IngestJob, ingest
 from offline.ingest.summary import TableCount
-from offline.ingest.tables import scan_events, scan_products, scan_promotions, scan_users
+from offline.ingest.tables import (
+    scan_audiences,
+    scan_campaigns,
+    scan_coupons,
+    scan_events,
+    scan_products,
+    scan_promotions,
+    scan_users,
+)
 
 KEY = Pseudonymizer(b"a key that only the tests know")
 
@@ -37,8 +46,10 @@ def raw(name: str) -> pl.LazyFrame:
 
 def test_purchases_carry_over(tmp_path: Path) -> None:
     count = ingest_table(tmp_path, "events")
-    assert (count.num_read, count.num_accepted) == (1_469_307, 1_469_307)
+    assert (count.num_read, count.num_accepted) == (1_471_409, 1_471_409)
     events = scan_events(tmp_path)
+    check_redemptions(events.filter(kind="coupon_redeem").collect())
+    events = events.filter(kind="purchase")
     first = events.sort("event_time", "item").head(1).collect().row(0, named=True)
     assert first["event_time"] == datetime(2017, 1, 1, 11, 53, 26, tzinfo=UTC)
     assert first["user"] == KEY.hexdigest("900")
@@ -55,6 +66,36 @@ def test_purchases_carry_over(tmp_path: Path) -> None:
     assert found["baskets"] == 155_848
     assert found["before_december"] == 1_339_220
     assert found["ids"] == 1_469_307
+
+
+def check_redemptions(events: pl.DataFrame) -> None:
+    """What the adapter makes of the 2,102 redemptions, and the median of what they gave."""
+    assert len(events) == 2_102
+    assert set(events["corpus"]) == {"coupon"}
+    assert events["price"].drop_nulls().len() == 1_130
+    assert 0.75 <= float(events["price"].median()) <= 1.25  # type: ignore[arg-type]
+    assert events.filter(pl.col("price").is_not_null() & pl.col("basket").is_null()).is_empty()
+    redeemed = raw("coupon_redemptions").select(pl.format("{}-{}", "campaign_id", "coupon_upc"))
+    assert sorted(events["item"]) == sorted(redeemed.collect().to_series())
+
+
+def test_campaigns_and_coupons_carry_over_and_say_what_is_invented(tmp_path: Path) -> None:
+    assert ingest_table(tmp_path, "campaigns").num_accepted == 27 + 3
+    assert ingest_table(tmp_path, "coupons").num_accepted == 1_197 + 4
+    assert ingest_table(tmp_path, "audiences").num_accepted == 6_589
+    campaigns = scan_campaigns(tmp_path).collect()
+    (eighteen,) = campaigns.filter(campaign="18").to_dicts()
+    assert (eighteen["kind"], eighteen["budget"]) == ("Type A", 900.0)
+    assert eighteen["start_time"] == datetime(2017, 10, 30, 4, tzinfo=UTC)
+    assert eighteen["end_time"] == datetime(2017, 12, 25, 5, tzinfo=UTC), "its last day counts"
+    coupons = scan_coupons(tmp_path).collect()
+    given = coupons.filter(~pl.col("item").str.starts_with("house"))
+    assert given["value"].null_count() == len(given), "the year's discounts are not looked up"
+    assert given["products"].list.len().sum() == 111_332, "of 116,204 rows, the distinct ones"
+    (one,) = coupons.filter(item="26-10000085207").to_dicts()
+    assert (one["campaign"], one["audience"]) == ("26", "campaign = 26")
+    assert len(scan_audiences(tmp_path).filter(user=KEY.hexdigest("718")).collect()) == 13
+    assert "INVENTED" in TERMS_FILE.read_text()
 
 
 def test_products_read_well_and_know_no_price_from_the_future(tmp_path: Path) -> None:
