@@ -223,10 +223,8 @@ def merge(found: Sequence[Found]) -> Candidates:
     everything = np.concatenate([part.items for part in found])
     items, inverse = np.unique(everything, return_inverse=True)
     scores = np.full((len(found), len(items)), np.nan, np.float32)
-    start = 0
-    for row, part in enumerate(found):
-        scores[row, inverse[start : start + len(part.items)]] = part.scores
-        start += len(part.items)
+    rows = np.repeat(np.arange(len(found)), [len(part.items) for part in found])
+    scores[rows, inverse] = np.concatenate([part.scores for part in found])
     return Candidates(items, scores, tuple(part.rate for part in found))
 
 

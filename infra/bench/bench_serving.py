@@ -92,7 +92,7 @@ def _keeps_up(served: Served, plan: Plan, rate: float) -> bool:
 
 
 def measure(shop: Shop, plan: Plan, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """The figures of one worker beside the echo server, see the issue's keys."""
+    """The figures of one worker beside the echo server."""
     with serving(shop.home) as ours:
         reply = ours.ask(user_id(0)).SerializeToString()
         with echoing(reply, shop.home) as echo:

@@ -6,12 +6,10 @@ its items. It knows sources, and no words.
 
 from collections import defaultdict
 
-import numpy as np
-
-from online.explain.reasons import reason
+from online.explain.reasons import CHOSEN, plain_reason
 from online.pipeline import Pipeline
 from online.stages.places import FROM_FALLBACK, FROM_PIN, Ranking
-from online.types import Query, Reason, Source
+from online.types import Indexes, Query, Reason, Source
 
 PINNED = "pin"
 
@@ -28,7 +26,7 @@ def source_names(pipeline: Pipeline, ranking: Ranking) -> list[str]:
 
 def reasons_of(pipeline: Pipeline, query: Query, ranking: Ranking) -> list[Reason]:
     """One reason for each item, in the order of the slate."""
-    items, found = ranking.chosen.items, [Reason("chosen")] * len(ranking.chosen)
+    items, found = ranking.chosen.items, [CHOSEN] * len(ranking.chosen)
     places: defaultdict[int, list[int]] = defaultdict(list)
     for place, row in enumerate(ranking.sources.tolist()):
         places[row].append(place)
@@ -36,17 +34,16 @@ def reasons_of(pipeline: Pipeline, query: Query, ranking: Ranking) -> list[Reaso
         if row == FROM_PIN:
             continue
         source = pipeline.fallback if row == FROM_FALLBACK else pipeline.sources[row].source
-        wanted = items[np.array(some)]
-        for place, one in zip(some, _reasons(source, query, wanted.tolist()), strict=True):
+        for place, one in zip(some, _reasons(source, query, items[some]), strict=True):
             found[place] = one
     return found
 
 
-def _reasons(source: Source, query: Query, items: list[int]) -> list[Reason]:
+def _reasons(source: Source, query: Query, items: Indexes) -> list[Reason]:
     ask = getattr(source, "reasons", None) or getattr(
         getattr(source, "source", None), "reasons", None
     )
     if ask is not None:
-        answers: list[Reason] = ask(query, np.array(items, np.int32))
+        answers: list[Reason] = ask(query, items)
         return answers
-    return [reason(source.name, query, item) for item in items]
+    return [plain_reason(source.name)] * len(items)

@@ -7,8 +7,7 @@ languages.
 
 from typing import Final
 
-from feature_store.schema import MICROSECONDS_PER_DAY
-from online.types import Query, Reason
+from online.types import Reason
 
 TEXTS: Final[dict[str, dict[str, str]]] = {
     "bought_often": {
@@ -74,6 +73,9 @@ _CODE_OF_SOURCE: Final = {
     "popular": "popular",
 }
 
+CHOSEN: Final = Reason("chosen")
+_PLAIN: Final = {source: Reason(code) for source, code in _CODE_OF_SOURCE.items()}
+
 
 def text(reason: Reason, locale: str) -> str:
     """The reason in the language of a BCP 47 locale, English where there is no translation."""
@@ -91,16 +93,6 @@ def language(locale: str) -> str:
     return locale.partition("-")[0].lower()
 
 
-def reason(source: str, query: Query, item: int) -> Reason:
-    """Why `source` brought the item with this index."""
-    if source == "repeat":
-        return _repeat(query, item)
-    return Reason(_CODE_OF_SOURCE.get(source, "chosen"))
-
-
-def _repeat(query: Query, item: int) -> Reason:
-    row = int((query.owned == item).argmax())
-    count = int(query.state.items["count"][row])
-    days = max(0, (query.time - int(query.state.items["last_time"][row])) // MICROSECONDS_PER_DAY)
-    code = "bought_once" if count == 1 else "bought_often"
-    return Reason(code, {"count": str(count), "days": str(days)})
+def plain_reason(source: str) -> Reason:
+    """The reason of a source that knows no more than its name."""
+    return _PLAIN.get(source, CHOSEN)

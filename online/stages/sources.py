@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.features import decayed_count
+from feature_store.schema import MICROSECONDS_PER_DAY
 from online.offering.allowed import allows, few_allowed
 from online.stages.vectors import VectorIndex, top
-from online.types import NOTHING, Found, Indexes, Query, Scores
+from online.types import NOTHING, Found, Indexes, Query, Reason, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,18 @@ class Repeat:
         allowed = allows(query, items)
         scores = decayed_count(rows[allowed], self.half_life, query.time)
         return top(items[allowed], scores, limit)
+
+    def reasons(self, query: Query, items: Indexes) -> list[Reason]:
+        """How often the user bought each, and how many days ago."""
+        rows = query.history.rows[np.searchsorted(query.history.items, items)]
+        days = np.maximum(query.time - rows["last_time"], 0) // MICROSECONDS_PER_DAY
+        return [
+            Reason(
+                "bought_once" if count == 1 else "bought_often",
+                {"count": str(count), "days": str(ago)},
+            )
+            for count, ago in zip(rows["count"].astype(int).tolist(), days.tolist(), strict=True)
+        ]
 
 
 def profile(query: Query, half_life: int) -> tuple[Indexes, Scores]:
