@@ -19,6 +19,7 @@ from feature_store.ranking import (
     ItemColumns,
     feature_names,
 )
+from offline.coupons.section import write_coupons
 from offline.dataset import Dataset
 from offline.errors import TrainingDataError
 from offline.index import Device, build_index, save_index
@@ -65,6 +66,7 @@ def build_bundle(
         _write_items(writer, dataset, available)
         write_attributes(writer, dataset)
         write_lists(writer, dataset, available, recipe.popularity)
+        write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
         writer.json(RULES_FILE, write_rules(rules))
         for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
             _write_popularity(writer, name, popularity, available)
@@ -90,9 +92,15 @@ def build_bundle(
             seed=recipe.seed,
             recipe=recipe.to_dict(),
             role=role,
-            num_items={"product": dataset.num_items},
+            num_items=_num_items(dataset),
             code_revision=code_revision(),
         )
+
+
+def _num_items(dataset: Dataset) -> dict[str, int]:
+    num_coupons = len(dataset.coupons)
+    counts = {"product": dataset.num_items}
+    return {**counts, "coupon": num_coupons} if num_coupons else counts
 
 
 def code_revision() -> str:

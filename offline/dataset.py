@@ -4,7 +4,7 @@ Polars stops here. Trainers see integer indexes and NumPy arrays only, and nothi
 dataset is later than its horizon.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from scipy import sparse
 
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.state import HALF_LIVES_DAYS
+from offline.coupons.dataset import CouponData, load_coupons
 from offline.errors import TrainingDataError
 from offline.ingest.tables import instant, scan_events, scan_products, scan_promotions
 from offline.people import scan_user_events
@@ -71,6 +72,7 @@ class Dataset:
     purchases: Purchases
     horizon_time: int
     promotions: Promotions = NO_PROMOTIONS
+    coupons: CouponData = field(default_factory=CouponData)
 
     @property
     def num_items(self) -> int:
@@ -118,6 +120,7 @@ def load_dataset(tables: Path, config: DataConfig, horizon_time: int) -> Dataset
         ),
         horizon_time=horizon_time,
         promotions=_promotions(tables, items, horizon_time),
+        coupons=load_coupons(tables, horizon_time),
     )
 
 
