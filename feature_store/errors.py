@@ -2,6 +2,7 @@
 
     FeatureStoreError
     ├── SettingsError              a setting cannot be used: see the message for the variable
+    ├── EncoderError               texts cannot be turned into vectors
     ├── StateFormatError           a stored feature value has another layout or is damaged
     ├── BundleError                a bundle cannot be used; the one now serving stays
     │   ├── BundleCorruptError     a file is missing, or is not what the manifest says
@@ -29,6 +30,10 @@ class FeatureStoreError(Exception):
 
 class SettingsError(FeatureStoreError):
     """A setting cannot be used."""
+
+
+class EncoderError(FeatureStoreError):
+    """Texts cannot be turned into vectors: the encoder is absent, or is not the one tested."""
 
 
 class StateFormatError(FeatureStoreError):
