@@ -11,6 +11,7 @@ import numpy as np
 
 from feature_store.ranking import history_at
 from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY
+from online.columns import distinct
 from online.corpora import num_places
 from online.known import Known
 from online.offering.offer import Offer
@@ -59,16 +60,16 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
         num_wanted=min(num_places(request, placement.page_size), MAX_PAGE_SIZE),
         state=state,
         owned=owned,
-        session=_distinct(session[session >= 0], visited[visited >= 0]),
+        session=distinct(session[session >= 0], visited[visited >= 0]),
         context=context[context >= 0],
         basket=basket[basket >= 0],
-        blocked=_distinct(*blocked),
+        blocked=distinct(*blocked),
         only=_only(request.purchase_mode, bought_items),
         history=history_at(state, owned, request.request_time),
-        not_new=_distinct(*blocked, bought_items),
+        not_new=distinct(*blocked, bought_items),
         offer=_offer(snapshot, request),
         placement=placement,
-        tired=_distinct(shown),
+        tired=distinct(shown),
         visit=_latest_first(session, visited),
     )
     return query, _missing(named, (context, session, basket))
@@ -92,14 +93,10 @@ def _shown(snapshot: Snapshot, fatigue: Fatigue | None, known: Known, time: int)
 
 def _latest_first(*parts: Indexes) -> Indexes:
     """What the visit dealt with, the latest first, each item once."""
+    if not any(map(len, parts)):
+        return NO_ITEMS
     everything = np.concatenate(parts)[::-1].tolist()
     return np.array([item for item in dict.fromkeys(everything) if item >= 0], np.int32)
-
-
-def _distinct(*parts: Indexes) -> Indexes:
-    """All indexes once, sorted."""
-    everything = np.concatenate(parts)
-    return np.unique(everything) if len(everything) > 1 else everything
 
 
 def _only(mode: PurchaseMode, bought_items: Indexes) -> Indexes | None:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import StoreError
+from online.columns import positions
 from online.metrics import CANDIDATES, STAGE_DURATION, Metrics
 from online.stages import places
 from online.stages.places import Ranking
@@ -47,11 +48,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SizedSource:
-    """A source and how many candidates it may add, and how many when only new ones are wanted."""
+    """A source and how many candidates it may add, and how many when only new ones are wanted.
+
+    `only_new`: it is asked only for what the user has never bought.
+    """
 
     source: Source
     size: int
     size_new: int | None = None
+    only_new: bool = False
 
     def limit(self, query: Query) -> int:
         """How many candidates it may add to the answer to this query."""
@@ -205,11 +210,7 @@ def run(pipeline: Pipeline, query: Query, attempts: Attempts) -> Ranking:
 
 def retrieve(pipeline: Pipeline, query: Query, attempts: Attempts) -> Candidates:
     """What the sources find and the filters leave."""
-    found = [
-        attempts.stage(use.stage, NOTHING, use.source.retrieve, query, use.limit(query))
-        for use in pipeline.sources
-    ]
-    candidates = merge(found)
+    candidates = merge(find(pipeline, query, attempts))
     for rule in pipeline.filters:
         mask = attempts.stage(rule.name, None, rule.keep, query, candidates)
         if mask is not None and not mask.all():
@@ -218,13 +219,28 @@ def retrieve(pipeline: Pipeline, query: Query, attempts: Attempts) -> Candidates
     return candidates
 
 
+def find(pipeline: Pipeline, query: Query, attempts: Attempts) -> list[Found]:
+    """What each source finds."""
+    unowned = replace(query, blocked=query.not_new)
+    return [
+        attempts.stage(
+            use.stage,
+            NOTHING,
+            use.source.retrieve,
+            unowned if use.only_new else query,
+            use.limit(query),
+        )
+        for use in pipeline.sources
+    ]
+
+
 def merge(found: Sequence[Found]) -> Candidates:
     """All sources' items once, sorted by index, with each source's score or NaN."""
     everything = np.concatenate([part.items for part in found])
-    items, inverse = np.unique(everything, return_inverse=True)
+    items, place = positions(everything)
     scores = np.full((len(found), len(items)), np.nan, np.float32)
     rows = np.repeat(np.arange(len(found)), [len(part.items) for part in found])
-    scores[rows, inverse] = np.concatenate([part.scores for part in found])
+    scores[rows, place] = np.concatenate([part.scores for part in found])
     return Candidates(items, scores, tuple(part.rate for part in found))
 
 

@@ -25,7 +25,7 @@ from online.offering.shop import Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
 from online.stages.browsing import browsing_sources
-from online.stages.discovery import Affinity, Linear, NewTo
+from online.stages.discovery import Affinity, Linear
 from online.stages.neighbours import neighbour_sources
 from online.stages.ranker import Ranker, open_ranker
 from online.stages.scorers import Blend
@@ -173,4 +173,4 @@ def _pipeline(
 
 def _sized(use: SourceUse, source: Source) -> SizedSource:
     size_new = use.size if use.size_new is None else use.size_new
-    return SizedSource(NewTo(source) if use.only_new else source, use.size, size_new)
+    return SizedSource(source, use.size, size_new, use.only_new)

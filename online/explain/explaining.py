@@ -16,14 +16,13 @@ from online.completion import complete
 from online.explain.causes import reasons_of
 from online.known import Known
 from online.offering.rules import Action
-from online.pipeline import Attempts, Pipeline, by_rank, merge, run
+from online.pipeline import Attempts, Pipeline, by_rank, find, merge, run
 from online.snapshot import Snapshot
 from online.stages.places import Ranking, room_of
 from online.stages.ranker import Ranker
 from online.stages.scorers import Blend
 from online.stages.weighing import weigh
 from online.types import (
-    NOTHING,
     Candidates,
     Degraded,
     Found,
@@ -91,10 +90,7 @@ def explain(
         return Explanation(Verdict.UNKNOWN_ITEM, snapshot.model_version)
     pipeline = snapshot.pipelines[request.placement]
     ranking = run(pipeline, query, attempts)
-    found = [
-        attempts.stage(use.stage, NOTHING, use.source.retrieve, query, use.limit(query))
-        for use in pipeline.sources
-    ]
+    found = find(pipeline, query, attempts)
     ranked = _rank(pipeline, query, found, item)
     filters = tuple(_filters(snapshot, query, ranking, item))
     place = np.flatnonzero(ranking.chosen.items == item)

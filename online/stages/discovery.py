@@ -3,32 +3,16 @@
 Like all sources they are bound to the arrays of one bundle and read only the query.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.ranking import AFFINITY_HALF_LIFE
-from online.offering.allowed import allows
+from online.columns import positions, sums
 from online.stages.sources import profile
-from online.stages.vectors import top
-from online.types import NOTHING, Found, Indexes, Query, Scores, Source
-
-
-@dataclass(frozen=True, slots=True)
-class NewTo:
-    """A source asked only for what the user has never bought."""
-
-    source: Source
-
-    @property
-    def name(self) -> str:
-        """The name of the source itself."""
-        return self.source.name
-
-    def retrieve(self, query: Query, limit: int) -> Found:
-        """What the source finds beyond the user's own items."""
-        return self.source.retrieve(replace(query, blocked=query.not_new), limit)
+from online.stages.vectors import top_allowed
+from online.types import NOTHING, Found, Indexes, Query, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +39,7 @@ class Linear:
             place = np.minimum(np.searchsorted(spoken_for, wanted), len(spoken_for) - 1)
             return np.where(spoken_for[place] == wanted, scores[place], np.float32(0))
 
-        mask = allows(query, spoken_for)
-        found = top(spoken_for[mask], scores[mask], limit)
+        found = top_allowed(query, spoken_for, scores, limit)
         return Found(found.items, found.scores, rate)
 
     def _sum(self, items: Indexes, strength: Scores) -> tuple[Indexes, Scores]:
@@ -67,8 +50,7 @@ class Linear:
             total = np.bincount(targets, weights, minlength=len(self.neighbours))
             spoken_for = np.flatnonzero(total).astype(np.int32)
             return spoken_for, total[spoken_for].astype(np.float32)
-        spoken_for, inverse = np.unique(targets, return_inverse=True)
-        return spoken_for, np.bincount(inverse, weights).astype(np.float32)
+        return sums(targets, weights)
 
 
 CATEGORY_WEIGHT = 0.3
@@ -108,8 +90,7 @@ class Affinity:
             return scores
 
         items = self._most_appealing(types[np.argsort(-by_type, kind="stable")], limit)
-        items = items[allows(query, items)]
-        found = top(items, rate(items), limit)
+        found = top_allowed(query, items, rate(items), limit)
         return Found(found.items, found.scores, rate)
 
     def _most_appealing(self, types: NDArray[np.int32], limit: int) -> Indexes:
@@ -124,8 +105,8 @@ def _sums(
     codes: NDArray[np.int32], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The distinct codes, sorted, and log(1 + sum of weight) of each."""
-    distinct, inverse = np.unique(codes, return_inverse=True)
-    return distinct, np.log1p(np.bincount(inverse, weight))
+    known, place = positions(codes)
+    return known, np.log1p(np.bincount(place, weight))
 
 
 def _look_up(

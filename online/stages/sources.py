@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from feature_store.features import decayed_count
 from feature_store.schema import MICROSECONDS_PER_DAY
+from online.columns import sums
 from online.offering.allowed import allows, few_allowed
 from online.stages.vectors import VectorIndex, top
 from online.types import NOTHING, Found, Indexes, Query, Reason, Scores
@@ -87,13 +88,13 @@ def profile(query: Query, half_life: int) -> tuple[Indexes, Scores]:
     An item of the running session or basket counts as one purchase more.
     """
     history = query.history
-    items = np.concatenate((history.items, query.session, query.basket))
-    counts = np.ones(len(items))
-    counts[: len(history.items)] = history.decayed[:, half_life]
-    distinct, inverse = np.unique(items, return_inverse=True)
-    strength = np.log1p(np.bincount(inverse, counts, minlength=len(distinct)))
-    kept = strength > 0
-    return distinct[kept], strength[kept].astype(np.float32)
+    items, counts = history.items, history.decayed[:, half_life]
+    if len(query.session) or len(query.basket):
+        items = np.concatenate((items, query.session, query.basket))
+        counts = np.concatenate((counts, np.ones(len(items) - len(counts))))
+        items, counts = sums(items, counts)
+    kept = counts > 0
+    return items[kept], np.log1p(counts[kept]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

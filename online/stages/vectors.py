@@ -42,6 +42,21 @@ def top(items: Indexes, scores: Scores, limit: int) -> Found:
     return Found(items[order], scores[order])
 
 
+def top_allowed(query: Query, items: Indexes, scores: Scores, limit: int) -> Found:
+    """The `limit` highest scores of what the query allows, best first.
+
+    Where nearly everything is allowed only the highest are looked at, and all if they do not do.
+    """
+    reach = limit + len(query.blocked) + limit // 4
+    if query.only is None and query.allowed.share > NEARLY_ALL and len(items) > 2 * reach:
+        high = np.argpartition(-scores, reach - 1)[:reach]
+        high = high[allows(query, items[high])]
+        if len(high) >= limit:
+            return top(items[high], scores[high], limit)
+    mask = allows(query, items)
+    return top(items[mask], scores[mask], limit)
+
+
 @dataclass(slots=True)
 class _Recent:
     """What was prepared for the allowed sets used of late."""
