@@ -10,7 +10,9 @@ COLUMNS = st.lists(st.integers(-1, 50), max_size=80).map(lambda some: np.array(s
 
 
 @given(COLUMNS, COLUMNS)
-def test_distinct_is_the_union(one: np.typing.NDArray[np.int32], other: np.typing.NDArray[np.int32]) -> None:
+def test_distinct_is_the_union(
+    one: np.typing.NDArray[np.int32], other: np.typing.NDArray[np.int32]
+) -> None:
     assert distinct(one, other).tolist() == np.union1d(one, other).tolist()
 
 
