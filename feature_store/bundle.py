@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.checksums import MANIFEST, sha256, verify_files
 from feature_store.errors import BundleCorruptError, UnknownFormatError
+from feature_store.room import Room
 from feature_store.state import STATE_LAYOUT
 
 FORMAT_VERSION: Final = 1
@@ -52,12 +53,23 @@ class StringTable:
         return [self[position] for position in range(len(self))]
 
 
+def string_table(values: Iterable[str]) -> StringTable:
+    """A string table that lies in memory alone."""
+    encoded = [value.encode() for value in values]
+    ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
+    return StringTable(np.frombuffer(b"".join(encoded), np.uint8), ends)
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle. Arrays are memory-mapped and read-only."""
+    """An opened bundle. Arrays are memory-mapped and read-only.
+
+    With a `room` its columns have rows for items that come after it was made.
+    """
 
     directory: Path
     manifest: bundle_pb2.Manifest
+    room: Room | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -78,6 +90,12 @@ class Bundle:
         # A plain view of the map: indexing np.memmap itself costs 2.5 us each time.
         return np.asarray(np.load(self.path(f"{name}.npy"), mmap_mode="r", allow_pickle=False))
 
+    def column(self, name: str) -> NDArray[Any]:
+        """The array called `name`, which has one row a product, and the rows of the room."""
+        if self.room is None:
+            return self.array(name)
+        return self.room.column(name, self.path(f"{name}.npy"))
+
     def strings(self, name: str) -> StringTable:
         """The string table called `name`."""
         return StringTable(self.array(f"{name}.blob"), self.array(f"{name}.ends"))
@@ -93,8 +111,10 @@ class Bundle:
         return json.loads(self.path(file).read_bytes())
 
 
-def open_bundle(directory: Path, *, verify: bool = True) -> Bundle:
+def open_bundle(directory: Path, *, verify: bool = True, num_room: int = 0) -> Bundle:
     """Open a bundle; with `verify`, compare every file's size and SHA-256 with the manifest.
+
+    `num_room` is how many rows its columns have for items that are not in it.
 
     Raises UnknownFormatError for a format that this code does not read, BundleCorruptError for
     a missing, altered or unreadable file.
@@ -107,7 +127,7 @@ def open_bundle(directory: Path, *, verify: bool = True) -> Bundle:
         )
     if verify:
         verify_files(directory)
-    return Bundle(directory, manifest)
+    return Bundle(directory, manifest, Room(num_room) if num_room else None)
 
 
 def _read_manifest(directory: Path) -> bundle_pb2.Manifest:
