@@ -4,11 +4,14 @@ Text becomes codes here once, so that serving compares numbers. It knows the pro
 not the filter language.
 """
 
+from array import array
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from feature_store.bundle import BundleWriter
+from feature_store.language.words import terms_of
 from feature_store.schema import CATEGORY_SEPARATOR
 from feature_store.state import NO_TIME
 from offline.dataset import Dataset, Purchases
@@ -32,6 +35,7 @@ def write_attributes(writer: BundleWriter, dataset: Dataset) -> None:
         writer.strings(f"attributes/{name}", words)
         writer.array(f"attributes/{name}_end", word_ends)
         writer.array(f"attributes/{name}_item", members)
+    write_terms(writer, items)
     writer.array("attributes/created_time", created_times(items, dataset.purchases))
 
 
@@ -81,6 +85,37 @@ def inverted(
     order = np.lexsort((positions, codes))
     ends = np.cumsum(np.bincount(codes, minlength=len(words)), dtype=np.int64)
     return words, ends, positions[order]
+
+
+def write_terms(writer: BundleWriter, items: pl.DataFrame) -> None:
+    """Write which items have each term in their title or in a level of their category."""
+    columns = (items["title"].fill_null("").to_list(), items["category"].fill_null("").to_list())
+    terms, ends, members = indexed_terms(list(zip(*columns, strict=True)))
+    writer.strings("attributes/text", terms)
+    writer.array("attributes/text_end", ends)
+    writer.array("attributes/text_item", members)
+
+
+def indexed_terms(
+    texts: list[tuple[str, str]],
+) -> tuple[list[str], NDArray[np.int64], NDArray[np.int32]]:
+    """As `inverted`, of the terms of titles and category paths; no pair crosses their borders."""
+    numbers: dict[str, int] = {}
+    found: dict[tuple[str, str], list[int]] = {}
+    codes, positions = array("q"), array("q")
+    for position, pair in enumerate(texts):
+        if pair not in found:
+            parts = (pair[0], *pair[1].split(CATEGORY_SEPARATOR))
+            own = set().union(*map(terms_of, parts))
+            found[pair] = [numbers.setdefault(term, len(numbers)) for term in own]
+        codes.extend(found[pair])
+        positions.extend([position] * len(found[pair]))
+    order = sorted(numbers)
+    rank = np.empty(len(order), np.int64)
+    rank[[numbers[term] for term in order]] = np.arange(len(order))
+    ranks, rows = rank[np.frombuffer(codes, np.int64)], np.frombuffer(positions, np.int64)
+    ends = np.cumsum(np.bincount(ranks, minlength=len(order)), dtype=np.int64)
+    return order, ends, rows[np.argsort(ranks, kind="stable")].astype(np.int32)
 
 
 def created_times(items: pl.DataFrame, purchases: Purchases) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle, StringTable
+from feature_store.language.words import terms_of_phrase
 from feature_store.schema import CATEGORY_SEPARATOR
 from online.offering.expression import AllOf, Expression, Not, Restriction, refused
 from online.types import Indexes, Mask
@@ -48,7 +49,8 @@ class Attributes:
 
     `brand` and `path` are numbers of `brands` and `paths`, both ascending; the nodes of the
     category tree below node n are those up to `path_end[n]`. `price` is NaN where unknown;
-    `created_time` is in microseconds UTC.
+    `created_time` is in microseconds UTC. `text` has the terms of titles and categories; None:
+    the bundle is older than they are.
     """
 
     brands: StringTable
@@ -61,6 +63,7 @@ class Attributes:
     price: NDArray[np.float32]
     available: Mask
     created_time: NDArray[np.int64]
+    text: Words | None = None
 
     def __len__(self) -> int:
         """The number of items."""
@@ -96,6 +99,7 @@ def open_attributes(bundle: Bundle) -> Attributes:
         regions=_words(bundle, "region"),
         price=bundle.array("items/price"),
         available=bundle.array("items/available"),
+        text=_words(bundle, "text") if "attributes/text_item" in bundle else None,
         **column,
     )
 
@@ -171,6 +175,19 @@ def _tags(one: Restriction, attributes: Attributes) -> Mask:
     return _with_items(_union(attributes.tags, places), len(attributes))
 
 
+def _text(one: Restriction, attributes: Attributes) -> Mask:
+    """Title or a level of the category path has these words next to each other."""
+    if attributes.text is None:
+        raise refused(one.position, "this bundle has no index of `text`; train again")
+    terms = terms_of_phrase(one.value)
+    if not terms:
+        raise refused(one.position, f"`text` needs a word, not {one.value!r}")
+    mask = np.ones(len(attributes), bool)
+    for term in terms:
+        mask &= _having(attributes.text, (term,), len(attributes))
+    return mask
+
+
 def _region(one: Restriction, attributes: Attributes) -> Mask:
     mask = attributes.in_region(one.value)
     return ~mask if one.operator == "!=" else mask
@@ -189,6 +206,7 @@ _FIELDS: Final[dict[str, tuple[tuple[str, ...], Callable[[Restriction, Attribute
     "brand": (("=", "!=", ":"), _brand),
     "category": (("=", "!=", ":"), _category),
     "tags": ((":",), _tags),
+    "text": ((":",), _text),
     "available": (("=", "!="), _available),
     "region": (("=", "!=", ":"), _region),
 }

@@ -61,6 +61,8 @@ def test_it_is_understood_as_aip_160_says(text: str, tree: object) -> None:
         ("tags = fresh", 1),
         ("brand < x", 1),
         ("available = yes", 1),
+        ('text:"--"', 1),
+        ("text = milk", 1),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(
@@ -95,6 +97,10 @@ PRICES = np.array([price(int(number)) for number in NUMBERS], np.float32)
         ("tags:fresh OR tags:bulk", (NUMBERS % 7 == 0) | (NUMBERS % 4 == 0)),
         ("tags:*", (NUMBERS % 7 == 0) | (NUMBERS % 4 == 0)),
         ("-tags:*", (NUMBERS % 7 != 0) & (NUMBERS % 4 != 0)),
+        ('text:"things 07"', NUMBERS == 7),
+        ("text:AISLES", NUMBERS >= 0),
+        ('NOT text:"aisle 4"', NUMBERS % 5 != 4),
+        ('text:"4 aisle"', NUMBERS < 0),
         ("region = north", NUMBERS % 6 != 1),
         ("region:south", NUMBERS % 6 != 0),
         ("region = nowhere", NUMBERS % 6 > 1),
