@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "train": ("offline.train", "learn, judge, register, and move the champion if it is better"),
     "materialize": ("offline.materialize", "load the online store with what users did"),
     "sync": ("offline.sync", "bring the champion to where the server reads it"),
-    "export": ("offline.export", "write a slate for every user as Parquet"),
+    "export": ("offline.export", "write the mails of a campaign, or a slate for every user"),
     "benchmark": ("offline.benchmark.command", "train and judge on a public data set"),
     "quality": ("offline.quality", "look whether the tables are fit to learn from"),
     "parity": ("offline.parity", "compute served features again, and compare"),

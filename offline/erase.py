@@ -34,6 +34,7 @@ from feature_store.served import PARITY_FOLDER, forget
 from feature_store.store import OnlineStore, open_store
 from feature_store.store.rewrite import rewrite
 from feature_store.tombstones import MARK_PREFIX, Tombstones, load_tombstone_key, mark_key
+from offline.campaigns.parts import forget_rows
 from offline.compact import EVENT_LOG
 from offline.home import Home
 from offline.increments import WORK_FOLDER
@@ -41,7 +42,7 @@ from offline.ingest.job import _staging as staging
 from offline.ingest.tables import scan_table
 from offline.progress import QUIET, Progress
 
-PERSONAL_COLUMNS: Final = frozenset({"user", "session", "source", "target", "owner"})
+PERSONAL_COLUMNS: Final = frozenset({"user", "session", "source", "target", "owner", "pseudonym"})
 ROW_GROUP_ROWS: Final = 200_000
 NAMES_AT_ONCE: Final = 1_000
 STORE_FILES: Final = "store_files"
@@ -158,13 +159,24 @@ def _names(frame: pl.LazyFrame, columns: Sequence[str], tombstones: Tombstones) 
 
 
 def _correct_manifest(path: Path, draft: Path) -> None:
-    """An export's manifest names the checksums of its parts, and how many users there are."""
+    """An export's manifest names the checksums of its parts, and how many users there are.
+
+    What else an export holds of its people is written anew, or removed, first.
+    """
+    forget_rows(path, draft)
     manifest = path.with_name("manifest.json")
     content = json.loads(manifest.read_bytes()) if manifest.exists() else {}
     if path.name not in content.get("files", ()):
         return
-    content["files"][path.name] = hashlib.sha256(draft.read_bytes()).hexdigest()
-    parts = [draft if name == path.name else path.with_name(name) for name in content["files"]]
+    files = content["files"]
+    for name in list(files):
+        changed = draft if name == path.name else path.with_name(name)
+        if not changed.exists():
+            del files[name]
+        elif name.rpartition(".")[0] == path.stem:
+            files[name] = hashlib.sha256(changed.read_bytes()).hexdigest()
+    names = [name for name in files if name.startswith("part-") and name.endswith(".parquet")]
+    parts = [draft if name == path.name else path.with_name(name) for name in names]
     users = pl.concat([pl.scan_parquet(part, glob=False).select("user") for part in parts])
     content["num_users"] = users.collect()["user"].n_unique()
     replace_file(manifest, json.dumps(content, indent=2).encode() + b"\n")

@@ -4,6 +4,7 @@
     ├── InputError                    2  what was given is not what it claims; nothing was changed
     │   ├── SourceError                  a file is absent, empty, damaged or of another format
     │   ├── MappingError                 the column mapping cannot be read or does not fit
+    │   ├── CampaignError                a campaign's file is wrong, or does not fit its export
     │   └── TablesMissingError           a folder holds no canonical tables; ingest first
     ├── QuarantineLimitError          3  too many rows break the schema; nothing was changed
     ├── TrainingDataError                there is nothing to learn from, or to judge on
@@ -42,6 +43,10 @@ class SourceError(InputError):
 
 class MappingError(InputError):
     """The column mapping cannot be read, or does not fit the source."""
+
+
+class CampaignError(InputError):
+    """A campaign's file is wrong, or does not fit what its export began with."""
 
 
 class TablesMissingError(InputError):

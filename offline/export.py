@@ -1,7 +1,12 @@
-"""Export: one slate for every user as Parquet, through the engine that answers the RPC.
+"""Export: a campaign's mails, or one slate for every user, by the engine that answers the RPC.
 
-The slates lie in part files; `manifest.json` with their checksums is written last, so that an
-export with a manifest is whole.
+With --campaign FILE: who may be written to gets a mail as the file says, in Parquet, CSV and JSON
+Lines, with a preview page; who gets none is in a second file, with the reason. Stopped at any
+moment, run it again: it goes on. Without --campaign: a slate for every user who allows mails, as
+Parquet.
+
+The files lie in --out; `manifest.json` with their checksums is written last, so that an export
+with a manifest is whole.
 """
 
 import argparse
@@ -22,6 +27,7 @@ from feature_store.people import CONSENT_PREFIX, Consent, Moved, consent_key
 from feature_store.registry import Registry
 from feature_store.state import STATE_PREFIX
 from feature_store.store import OnlineStore, open_store
+from offline.campaigns import command as campaigns
 from offline.home import Home
 from offline.progress import Progress
 from online.engine import Engine
@@ -146,10 +152,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--page-size", type=int, default=20, help="items a user (default: 20)")
     parser.add_argument("--locale", default="en", help="language of the reasons (default: en)")
     Home.add_arguments(parser)
+    campaigns.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Resolve the alias, open its bundle and write the slates."""
+    """Resolve the alias, open its bundle and write the mails or slates."""
+    if args.campaign is not None:
+        return campaigns.run(args)
     home = Home.from_arguments(args)
     registry = Registry(home.path, home.tracking_uri)
     bundle = open_bundle(registry.fetch(registry.resolve(args.alias), home.bundles))

@@ -7,14 +7,16 @@ import grimp
 
 from tests.architecture.tree import BIN, ROOT, files, run
 
-# The engine, what it is made from, what goes in and comes out, and what a shop writes for it:
-# never its stages. The demo is also a client of a server that runs.
+# The engine, what it is made from, what goes in and comes out (with the token that comes back), and
+# what a shop writes for it: never its stages. The demo is also a client of a server that runs.
 ENTRIES = {
     "online.client",
     "online.engine",
     "online.errors",
     "online.placements",
     "online.explain.reasons",
+    "online.feedback.attribution",
+    "online.offering.expression",
     "online.offering.rules",
     "online.snapshot",
     "online.types",

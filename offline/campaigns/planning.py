@@ -1,0 +1,224 @@
+"""Who of the audience gets which arm, and why the others get nothing: settled before any mail.
+
+Arms and hold-outs go by a hash of the person, so that they are the same whoever asks and however
+often. A reason is the first that holds, in the order of REASONS. It knows no engine.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from feature_store.people import CONSENT_PREFIX, SOURCES_PREFIX, Consent, decode_sources
+from feature_store.schema import MICROSECONDS_PER_DAY
+from feature_store.state import STATE_PREFIX
+from offline.campaigns.audience import Known, find_people, read_people, with_pseudonyms
+from offline.campaigns.campaign import HOLD_OUT, USERS_OWN, Campaign
+from offline.campaigns.fields import variables
+from offline.campaigns.mail_history import items_sent, mails_sent, over_cap
+from offline.errors import CampaignError
+from online.explain.reasons import LANGUAGES, language
+
+REASONS: Final = (
+    "erased",
+    "merged",
+    "suppressed",
+    "consent",
+    "personalization",
+    "cap",
+    HOLD_OUT,
+    "nothing_to_say",
+)
+"""Why somebody of the audience gets no mail; the last is known once the engine has answered."""
+
+PLAN_SCHEMA: Final = pl.Schema(
+    {
+        "user": pl.String(),
+        "pseudonym": pl.String(),
+        "arm": pl.String(),
+        "left_out": pl.String(),
+        "language": pl.String(),
+        "region": pl.String(),
+        "excluded": pl.List(pl.String()),
+        "variables": pl.List(pl.String()),
+    }
+)
+"""One row a person of the audience. `left_out` is null for who is written to; `variables` are the
+values of the subject lines' variables, in the order of `subject_columns`."""
+
+OWN_VARIABLES: Final = ("top_title", "num_products", "campaign", "arm")
+"""The variables that every mail has, whatever the audience file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Part `number` (from 1) of `count` parts that people fall into by their pseudonyms."""
+
+    number: int = 1
+    count: int = 1
+
+    def holds(self, pseudonym: str) -> bool:
+        """Whether a person, 64 hexadecimal digits, belongs to it."""
+        return int(pseudonym[:16], 16) % self.count == self.number - 1
+
+
+WHOLE: Final = Shard()
+"""Everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The installation: `home` with the spools, and who was erased."""
+
+    home: Path
+    known: Known
+    is_erased: Callable[[bytes], bool]
+
+
+def make_plan(campaign: Campaign, site: Site, time: int, shard: Shard = WHOLE) -> pl.DataFrame:
+    """The plan as of `time`, microseconds UTC, sorted by pseudonym. Raises CampaignError."""
+    people = find_people(campaign.audience, site.known)
+    if shard.count > 1:
+        mine = [shard.holds(name) for name in people["pseudonym"]]
+        people = people.filter(pl.Series(mine, dtype=pl.Boolean))
+    columns = subject_columns(campaign)
+    _require_columns(columns, people.columns)
+    longest = max([campaign.no_repeat_days, *(cap.days for cap in campaign.caps)])
+    since = time - round(longest * MICROSECONDS_PER_DAY)
+    mails = mails_sent(site.home, site.known.tables, since)
+    excluded = items_sent(mails, campaign.no_repeat_days, time)
+    plan = people.join(excluded, on="pseudonym", how="left", maintain_order="left")
+    names = plan["pseudonym"].to_list()
+    held = assign_hold_out(campaign, names)
+    return plan.select(
+        "user",
+        "pseudonym",
+        pl.Series("arm", assign_arms(campaign, names), pl.String).set(
+            pl.Series(held, dtype=pl.Boolean), HOLD_OUT
+        ),
+        _left_out(campaign, site, plan, mails, held, time),
+        _language(campaign),
+        (pl.col("region") if campaign.region == USERS_OWN else pl.lit(campaign.region))
+        .fill_null("")
+        .alias("region"),
+        pl.col("excluded").fill_null(pl.lit([], pl.List(pl.String))),
+        _values(columns),
+    ).cast(dict(PLAN_SCHEMA))  # type: ignore[arg-type]  # a schema is a mapping of dtypes
+
+
+def subject_columns(campaign: Campaign) -> tuple[str, ...]:
+    """The columns of the audience file that the subject lines name."""
+    lines = [campaign.subject, *(arm.subject or "" for arm in campaign.arms)]
+    named = dict.fromkeys(name for line in lines for name in variables(line))
+    return tuple(name for name in named if name not in OWN_VARIABLES)
+
+
+def _require_columns(columns: Sequence[str], known: Sequence[str]) -> None:
+    if missing := [name for name in columns if name not in known or name == "attributes"]:
+        raise CampaignError(
+            f"subject: {{{missing[0]}}} is not known; known: "
+            f"{', '.join([*OWN_VARIABLES, *known])}; other columns come from audience.file"
+        )
+
+
+def assign_hold_out(campaign: Campaign, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Who is held out, by a hash of person and group; shape (people,)."""
+    return _dice(f"hold out/{campaign.hold_out.group}", names) < campaign.hold_out.share
+
+
+def assign_arms(campaign: Campaign, names: Sequence[str]) -> list[str]:
+    """Each person's arm, by a hash of person and campaign."""
+    ends = np.cumsum([arm.share for arm in campaign.arms])
+    places = np.searchsorted(ends / ends[-1], _dice(f"arm/{campaign.campaign}", names), "right")
+    arms = [arm.name for arm in campaign.arms]
+    return [arms[place] for place in places.tolist()]
+
+
+def _dice(salt: str, names: Sequence[str]) -> NDArray[np.float64]:
+    """A number from 0 to 1 for each person, the same each time; shape (people,)."""
+    seed = hashlib.blake2b(salt.encode(), digest_size=32).digest()
+    blake2b = hashlib.blake2b
+    digests = b"".join(blake2b(n.encode(), key=seed, digest_size=8).digest() for n in names)
+    return np.frombuffer(digests, "<u8") / 2.0**64
+
+
+def _left_out(
+    campaign: Campaign,
+    site: Site,
+    people: pl.DataFrame,
+    mails: pl.DataFrame,
+    held: NDArray[np.bool_],
+    time: int,
+) -> pl.Series:
+    """Why each person gets no mail, null for who gets one."""
+    name = pl.col("pseudonym")
+    no_mails, nothing_personal = _refusals(site)
+    if campaign.audience.unpersonalized:
+        nothing_personal = set()
+    capped = [over_cap(mails, cap, time) for cap in campaign.caps]
+    sets = {
+        "erased": {one for one in people["pseudonym"] if site.is_erased(bytes.fromhex(one))},
+        "merged": _merged(site),
+        "suppressed": _suppressed(campaign, site),
+        "consent": no_mails,
+        "personalization": nothing_personal,
+        "cap": {one for series in capped for one in series},
+    }
+    reason = pl.when(pl.Series(held, dtype=pl.Boolean)).then(pl.lit(HOLD_OUT)).otherwise(None)
+    for word in reversed(REASONS[: len(sets)]):
+        if sets[word]:
+            among = pl.Series(sorted(sets[word]), dtype=pl.String).implode()
+            reason = pl.when(name.is_in(among)).then(pl.lit(word)).otherwise(reason)
+    return people.select(reason.cast(pl.String).alias("left_out")).to_series()
+
+
+def _refusals(site: Site) -> tuple[set[str], set[str]]:
+    """Who allows no mails, and who allows no personalization."""
+    found: tuple[set[str], set[str]] = set(), set()
+    for key, value in site.known.store.scan(CONSENT_PREFIX):
+        consent, name = Consent.decode(value), key.removeprefix(CONSENT_PREFIX).hex()
+        if not consent.email:
+            found[0].add(name)
+        if not consent.personalization:
+            found[1].add(name)
+    return found
+
+
+def _merged(site: Site) -> set[str]:
+    """The accounts that have become others, which are written to under their new name."""
+    return {
+        key.removeprefix(STATE_PREFIX).hex()
+        for _, value in site.known.store.scan(SOURCES_PREFIX)
+        for key in decode_sources(value)
+        if key.startswith(STATE_PREFIX)
+    }
+
+
+def _suppressed(campaign: Campaign, site: Site) -> set[str]:
+    path = campaign.audience.suppression
+    if path is None:
+        return set()
+    listed = with_pseudonyms(
+        read_people(path, campaign.audience.user_column), site.known.pseudonymizer
+    )
+    return set(listed["pseudonym"])
+
+
+def _language(campaign: Campaign) -> pl.Expr:
+    """The language of each mail: the user's own where there are texts in it."""
+    if campaign.language != USERS_OWN:
+        return pl.lit(campaign.language).alias("language")
+    own = pl.col("language").fill_null("")
+    known = own.map_elements(lambda one: language(one) in LANGUAGES, pl.Boolean)
+    return pl.when(known).then(own).otherwise(pl.lit("en")).alias("language")
+
+
+def _values(columns: Sequence[str]) -> pl.Expr:
+    if not columns:
+        return pl.lit([], pl.List(pl.String)).alias("variables")
+    return pl.concat_list([pl.col(name).fill_null("") for name in columns]).alias("variables")
