@@ -1,0 +1,77 @@
+"""Which uplift learner serves: the one whose cross-validated Qini is best.
+
+The candidates are the learners, and the two-model logistic mixed with the one-model one: the latter
+is the most shrunk there is, and how much of it helps is for the data to say. Nothing but the trial
+that is given decides, so what is judged later must not be in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from offline.coupons.qini import qini_curve
+from offline.coupons.responses import Logistic, Predict
+from offline.coupons.trial import Floats, Trial, stratified_folds
+from offline.coupons.uplift import BASELINE, LEARNERS, Learner, OneModel
+
+NUM_FOLDS: Final = 5
+SHRUNK: Final = OneModel(Logistic())
+
+Blends = Mapping[str, Mapping[str, float]]
+"""By name of a candidate, the weight of each learner."""
+
+CANDIDATES: Final[Blends] = {
+    **{learner.name: {learner.name: 1.0} for learner in LEARNERS},
+    "two-model logistic, a quarter shrunk": {BASELINE.name: 0.75, SHRUNK.name: 0.25},
+    "two-model logistic, half shrunk": {BASELINE.name: 0.5, SHRUNK.name: 0.5},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The chosen model, its name, and the cross-validated Qini of each candidate by fold."""
+
+    name: str
+    uplift: Predict
+    qini_by_fold: dict[str, Floats]
+
+    @property
+    def qini(self) -> dict[str, float]:
+        """The mean over the folds of each candidate."""
+        return {name: float(folds.mean()) for name, folds in self.qini_by_fold.items()}
+
+
+def choose_learner(
+    trial: Trial,
+    learners: Sequence[Learner] = (*LEARNERS, SHRUNK),
+    candidates: Blends = CANDIDATES,
+    seed: int = 7,
+) -> Choice:
+    """Cross-validate all candidates on the trial, and fit the best one on all of it."""
+    folds = stratified_folds(trial, NUM_FOLDS, seed)
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for fold in range(NUM_FOLDS):
+        held = trial.rows(folds == fold)
+        predicted = {
+            learner.name: learner.fit(trial.rows(folds != fold))(held.features)
+            for learner in learners
+        }
+        for name, weights in candidates.items():
+            found[name].append(qini_curve(held, mixed(predicted, weights)).qini)
+    by_fold = {name: np.array(values) for name, values in found.items()}
+    best = max(by_fold, key=lambda name: float(by_fold[name].mean()))
+    return Choice(best, fit_blend(trial, learners, candidates[best]), by_fold)
+
+
+def fit_blend(trial: Trial, learners: Sequence[Learner], weights: Mapping[str, float]) -> Predict:
+    """The weighted sum of learners, each fitted on the whole trial."""
+    fitted = {one.name: one.fit(trial) for one in learners if one.name in weights}
+    return lambda features: mixed({name: fitted[name](features) for name in weights}, weights)
+
+
+def mixed(predicted: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:
+    """The weighted sum of predictions by name."""
+    total: Floats = np.sum([weight * predicted[name] for name, weight in weights.items()], axis=0)
+    return total
