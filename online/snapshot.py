@@ -16,6 +16,7 @@ from feature_store.ranking import MODEL_FILE
 from feature_store.schema import Corpus
 from feature_store.state import STATE_LAYOUT
 from online.catalog import Catalog, open_catalog
+from online.chat.understanding import Understander
 from online.corpora import Shelf
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
@@ -40,7 +41,7 @@ class Snapshot:
     """What one bundle serves: products by pipelines, other corpora by shelves.
 
     `product_values` is how often products were acted on by their place, see `online.mixing`; None:
-    not measured.
+    not measured. `understander` None: the bundle has no models of language.
     """
 
     bundle: Bundle
@@ -50,6 +51,7 @@ class Snapshot:
     pipelines: Mapping[str, Pipeline]
     shelves: Mapping[Corpus, Shelf] = field(default_factory=dict)
     product_values: NDArray[np.float32] | None = None
+    understander: Understander | None = None
 
     @property
     def model_version(self) -> str:
