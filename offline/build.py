@@ -73,6 +73,7 @@ def build_bundle(
         writer.array("als/gram", als.gram)
         _write_vectors(writer, "als", als.item_vectors, recipe, device)
         _write_vectors(writer, "als_similar", _directions(als.item_vectors), recipe, device)
+        writer.array("linear/row", linear.row)
         writer.array("linear/neighbours", linear.neighbours)
         writer.array("linear/weights", linear.weights)
         _write_columns(writer, columns)

@@ -116,6 +116,7 @@ def _sources(bundle: Bundle) -> tuple[Source, ...]:
         AlsSimilar("als_similar", _vector_index(bundle, "als_similar")),
         Linear(
             name="linear",
+            row=bundle.array("linear/row"),
             neighbours=bundle.array("linear/neighbours"),
             weights=bundle.array("linear/weights"),
             half_life=profile_half_life,

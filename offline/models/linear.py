@@ -29,11 +29,14 @@ BLOCK: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """The fitted filter: for each item the `neighbours` that it speaks for, and how loudly.
+    """The fitted filter: for each item that takes part, whom it speaks for and how loudly.
 
-    Both have shape (items, neighbours). Places that are not used point to item 0 with weight 0.
+    `row` has shape (items,): where the item stands in the tables, -1 for one that is in none.
+    `neighbours` (item indexes) and `weights` have shape (items that take part, neighbours).
+    Places that are not used point to item 0 with weight 0.
     """
 
+    row: NDArray[np.int32]
     neighbours: NDArray[np.int32]
     weights: Matrix
 
@@ -62,14 +65,16 @@ def _as_table(
     weights: sparse.csr_matrix, kept: NDArray[np.int64], num_items: int, width: int
 ) -> Linear:
     """Rows of the pruned weights side by side, in the indexes of all items."""
-    neighbours = np.zeros((num_items, width), np.int32)
-    values = np.zeros((num_items, width), np.float32)
+    neighbours = np.zeros((len(kept), width), np.int32)
+    values = np.zeros((len(kept), width), np.float32)
     lengths = np.diff(weights.indptr)
-    row = np.repeat(kept, lengths)
+    row = np.repeat(np.arange(len(kept)), lengths)
     column = np.arange(weights.nnz) - np.repeat(weights.indptr[:-1], lengths)
     neighbours[row, column] = kept[weights.indices]
     values[row, column] = weights.data
-    return Linear(neighbours, values)
+    row_of = np.full(num_items, -1, np.int32)
+    row_of[kept] = np.arange(len(kept))
+    return Linear(row_of, neighbours, values)
 
 
 def _solve_primal(matrix: sparse.csr_matrix, config: LinearConfig) -> sparse.csr_matrix:

@@ -19,11 +19,12 @@ from online.types import NOTHING, Found, Indexes, Query, Scores
 class Linear:
     """The linear filter (EASE): what the user's items speak for, summed up.
 
-    `neighbours` and `weights` have shape (items, neighbours), see `offline.models.linear`;
-    `half_life` is how fast purchases fade in the profile.
+    `row`, `neighbours` and `weights` are those of `offline.models.linear.Linear`; `half_life` is
+    how fast purchases fade in the profile.
     """
 
     name: str
+    row: Indexes
     neighbours: Indexes
     weights: Scores
     half_life: int
@@ -31,9 +32,11 @@ class Linear:
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items that the profile speaks for most; nothing without a profile."""
         items, strength = profile(query, self.half_life)
-        if not len(items):
+        row = self.row[items]
+        speaks = row >= 0
+        spoken_for, scores = self._sum(row[speaks], strength[speaks])
+        if not len(spoken_for):
             return NOTHING
-        spoken_for, scores = self._sum(items, strength)
 
         def rate(wanted: Indexes) -> Scores:
             place = np.minimum(np.searchsorted(spoken_for, wanted), len(spoken_for) - 1)
@@ -42,15 +45,17 @@ class Linear:
         found = top_allowed(query, spoken_for, scores, limit)
         return Found(found.items, found.scores, rate)
 
-    def _sum(self, items: Indexes, strength: Scores) -> tuple[Indexes, Scores]:
+    def _sum(self, row: Indexes, strength: Scores) -> tuple[Indexes, Scores]:
         """Every item that is spoken for, sorted by index, with the profile's weighted sum."""
-        targets = self.neighbours[items].ravel()
-        weights = (self.weights[items] * strength[:, None]).ravel()
-        if 8 * len(targets) > len(self.neighbours):
-            total = np.bincount(targets, weights, minlength=len(self.neighbours))
+        targets = self.neighbours[row].ravel()
+        weights = (self.weights[row] * strength[:, None]).ravel()
+        if 8 * len(targets) > len(self.row):
+            total = np.bincount(targets, weights, minlength=len(self.row))
             spoken_for = np.flatnonzero(total).astype(np.int32)
             return spoken_for, total[spoken_for].astype(np.float32)
-        return sums(targets, weights)
+        items, total = sums(targets, weights)
+        heard = total != 0
+        return items[heard], total[heard]
 
 
 CATEGORY_WEIGHT = 0.3

@@ -105,9 +105,12 @@ def test_the_linear_filter_is_the_closed_form(max_items: int) -> None:
     inverse = np.linalg.inv(dense.T @ dense + 5.0 * np.eye(len(kept)))
     expected = np.eye(len(kept)) - inverse / np.diag(inverse)
     fitted = fit_linear(matrix, config)
-    for row, item in enumerate(kept):
+    assert fitted.row.tolist() == [
+        *np.where(np.isin(range(60), kept), np.searchsorted(kept, range(60)), -1)
+    ]
+    for row in range(len(kept)):
         weights = np.zeros(60)
-        np.add.at(weights, fitted.neighbours[item], fitted.weights[item])
+        np.add.at(weights, fitted.neighbours[row], fitted.weights[row])
         np.testing.assert_allclose(weights[kept], expected[row], atol=2e-4)
 
 
