@@ -17,6 +17,7 @@
     │   ├── StoreDamagedError      the machine stopped while it was in use: fill it again
     │   ├── StoreUnavailableError  no answer in time; whether a write took effect is unknown
     │   └── StoreConflictError     others kept changing the same records; nothing was written
+    ├── CatalogLogError            the catalogue's log cannot be read or written; nothing was accepted
     └── EventLogError              an event log cannot be read or written; nothing was accepted
         └── EventLogFormatError    the file is no event log, or one of another version
 
@@ -90,6 +91,10 @@ class StoreUnavailableError(StoreError):
 
 class StoreConflictError(StoreError):
     """Other writers kept changing the same records; nothing was written."""
+
+
+class CatalogLogError(FeatureStoreError):
+    """The catalogue's log cannot be read or written; nothing of the call was accepted."""
 
 
 class EventLogError(FeatureStoreError):

@@ -1,0 +1,27 @@
+"""The catalogue's log: what the shop changed of its products since the last training.
+
+One row a product, its newest state, each with a sequence number that only grows. It is on the disk
+before anybody is told so; all workers follow it, and the next training reads it. Whoever reads it
+sees no storage engine.
+"""
+
+from feature_store.catalog_log.changes import (
+    Change,
+    LoggedChange,
+    Outcome,
+    Reading,
+    merged,
+    outcome_of,
+)
+from feature_store.catalog_log.seam import CatalogLog, open_catalog_log
+
+__all__ = [
+    "CatalogLog",
+    "Change",
+    "LoggedChange",
+    "Outcome",
+    "Reading",
+    "merged",
+    "open_catalog_log",
+    "outcome_of",
+]
