@@ -59,6 +59,15 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class BasketLine:
+    """One line of a cart; `amount` is what the whole line costs in micros, None: not said."""
+
+    item: str
+    quantity: float = 1.0
+    amount: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question, as the edge understood it: ids are the shop's, the user is a pseudonym.
 
@@ -66,7 +75,8 @@ class Request:
     `page_size` 0 asks for the placement's default, and so does `diversity` None. `filter` is
     an expression as `online.expression` has it, `category` the page's own. `explores`: the
     placement's share of slots may be drawn. `corpora` empty: products only. `languages` are those
-    that texts may be in, best first, none for any; `locale` is that of the reasons.
+    that texts may be in, best first, none for any; `locale` is that of the reasons. `basket_lines`
+    are the basket in money, for coupons; `channel` is "" where it is not known.
     """
 
     request_time: int
@@ -88,6 +98,8 @@ class Request:
     explores: bool = False
     corpora: tuple[Quota, ...] = ()
     languages: tuple[str, ...] = ()
+    basket_lines: tuple[BasketLine, ...] = ()
+    channel: str = ""
 
     def kinds(self, corpus: Corpus) -> tuple[str, ...]:
         """The kinds that are wanted of a corpus, empty for all."""

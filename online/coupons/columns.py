@@ -1,0 +1,190 @@
+"""The coupons of a bundle as columns, so that rules are evaluated for all of them at once.
+
+It reads the section that `feature_store.coupons` describes. It knows no user and no rule.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.bundle import Bundle
+from feature_store.coupons import (
+    BASE_RATE,
+    COUPONS_FILE,
+    GOODS,
+    GOODS_END,
+    MARGIN,
+    Campaign,
+    Coupon,
+    decode_coupons,
+)
+from online.catalog import Catalog
+from online.coupons.audience import Audiences, compile_audiences
+from online.types import Indexes, Mask
+
+Micros = NDArray[np.int64]
+
+UNLIMITED: Final = np.iinfo(np.int64).max // 4
+"""Stands for no limit; sums with it do not overflow."""
+
+ALWAYS: Final = np.iinfo(np.int64).max
+EVERYWHERE: Final = ""
+NO_GROUP: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Coupons:
+    """All coupons, one entry each, in the order of their ids; money in micros.
+
+    `campaign`, `audience` and `group` are numbers of `campaigns`, `audiences` and the stacking
+    groups. `goods` are the sorted product indexes of all coupons end to end, `goods_of` the
+    coupon of each; a coupon that `is_for_all` has none there. `gift` is a product's index, -1 for
+    no gift and for one that the bundle lacks. `face_value` is -1 where it depends on the basket,
+    `is_open` says whether it does for any.
+    `is_for_some` says of each whether there is anything that it is good for, `gift_places` which
+    give something. `places` maps a region, `channels` a channel, to the coupons good there.
+    """
+
+    coupons: tuple[Coupon, ...]
+    campaigns: tuple[Campaign, ...]
+    index: Mapping[str, int]
+    campaign: NDArray[np.int32]
+    start_time: NDArray[np.int64]
+    end_time: NDArray[np.int64]
+    minimum_basket: Micros
+    max_per_user: NDArray[np.int64]
+    max_claims: NDArray[np.int64]
+    budget: Micros
+    campaign_budget: Micros
+    face_value: Micros
+    basis_points: NDArray[np.int64]
+    is_open: bool
+    audiences: Audiences
+    audience: NDArray[np.int32]
+    group: NDArray[np.int32]
+    exclusive: Mask
+    places: Mapping[str, Mask]
+    channels: Mapping[str, Mask]
+    is_for_all: Mask
+    goods_starts: NDArray[np.int64]
+    goods_items: Indexes
+    goods_of: NDArray[np.int32]
+    is_for_some: Mask
+    gift: Indexes
+    gift_places: NDArray[np.intp]
+    base_rate: NDArray[np.float32]
+    margin: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """The number of coupons."""
+        return len(self.coupons)
+
+    def good_for(self, items: Indexes) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+        """Coupons that name one of the products, and the position of the product in `items`.
+
+        Those that are good for everything are left out.
+        """
+        starts = self.goods_items.searchsorted(items)
+        nums = self.goods_items.searchsorted(items, side="right") - starts
+        lines = np.arange(len(items)).repeat(nums)
+        ends = nums.cumsum()
+        total = int(ends[-1]) if len(ends) else 0
+        return self.goods_of[np.arange(total) + (starts - ends + nums).repeat(nums)], lines
+
+
+def open_coupons(bundle: Bundle, catalog: Catalog) -> Coupons | None:
+    """The coupons of an opened bundle; None when it has none.
+
+    Raises SnapshotError for an audience that cannot be read.
+    """
+    if COUPONS_FILE not in bundle.manifest.files:
+        return None
+    campaigns, coupons = decode_coupons(bundle.json(COUPONS_FILE))
+    ends = bundle.array(GOODS_END)
+    goods = np.split(bundle.array(GOODS), ends[:-1])
+    return make_coupons(
+        campaigns, coupons, goods, catalog, bundle.array(BASE_RATE), bundle.array(MARGIN)
+    )
+
+
+def make_coupons(
+    campaigns: Sequence[Campaign],
+    coupons: Sequence[Coupon],
+    goods: Sequence[Indexes],
+    catalog: Catalog,
+    base_rate: NDArray[np.float32],
+    margin: NDArray[np.float64],
+) -> Coupons:
+    """Columns of these coupons; `goods` are the products of each. Raises SnapshotError."""
+    known = list(campaigns)
+    numbers = {one.campaign: number for number, one in enumerate(known)}
+    for coupon in coupons:
+        if coupon.campaign not in numbers:
+            numbers[coupon.campaign] = len(known)
+            known.append(Campaign(coupon.campaign))
+    audiences = list(dict.fromkeys(["", *(one.audience for one in coupons)]))
+    groups = {one.stacking_group: number for number, one in enumerate(coupons)}
+    owner = np.repeat(np.arange(len(coupons), dtype=np.int32), [len(part) for part in goods])
+    items = np.concatenate([*goods, np.zeros(0, np.int32)]).astype(np.int32)
+    order = np.argsort(items, kind="stable")
+    gifts = [one.discount.gift_item for one in coupons]
+
+    def column(value: Callable[[Coupon], int | None], absent: int) -> NDArray[np.int64]:
+        values = (value(one) for one in coupons)
+        return np.array([absent if one is None else one for one in values], np.int64)
+
+    return Coupons(
+        coupons=tuple(coupons),
+        campaigns=tuple(known),
+        index={one.item: number for number, one in enumerate(coupons)},
+        campaign=np.array([numbers[one.campaign] for one in coupons], np.int32),
+        start_time=column(lambda one: one.start_time, 0),
+        end_time=column(lambda one: one.end_time, ALWAYS),
+        minimum_basket=column(lambda one: one.minimum_basket, 0),
+        max_per_user=column(lambda one: one.max_claims_per_user or None, UNLIMITED),
+        max_claims=column(lambda one: one.max_claims or None, UNLIMITED),
+        budget=column(lambda one: one.budget, UNLIMITED),
+        campaign_budget=np.array(
+            [UNLIMITED if one.budget is None else one.budget for one in known], np.int64
+        ),
+        face_value=column(lambda one: one.discount.face_value, -1),
+        is_open=any(one.discount.face_value is None for one in coupons),
+        basis_points=column(lambda one: one.discount.basis_points, 0),
+        audiences=compile_audiences(audiences),
+        audience=np.array([audiences.index(one.audience) for one in coupons], np.int32),
+        group=np.array(
+            [groups[one.stacking_group] if one.stacking_group else NO_GROUP for one in coupons],
+            np.int32,
+        ),
+        exclusive=np.array([one.exclusive for one in coupons], bool),
+        places=_where([one.regions for one in coupons]),
+        channels=_where([one.channels for one in coupons]),
+        is_for_all=np.array([one.is_for_all_goods for one in coupons], bool),
+        goods_starts=np.cumsum([0, *(len(part) for part in goods)], dtype=np.int64),
+        goods_items=items[order],
+        goods_of=owner[order],
+        is_for_some=np.array(
+            [
+                one.is_for_all_goods or len(part) > 0
+                for one, part in zip(coupons, goods, strict=True)
+            ],
+            bool,
+        ),
+        gift=catalog.indexes_of(gifts) if gifts else np.zeros(0, np.int32),
+        gift_places=np.flatnonzero([gift != "" for gift in gifts]),
+        base_rate=np.asarray(base_rate),
+        margin=np.asarray(margin),
+    )
+
+
+def _where(named: Sequence[Sequence[str]]) -> dict[str, Mask]:
+    """For each name the entries that name it or nothing; under EVERYWHERE those with nothing."""
+    anywhere = np.array([not names for names in named], bool)
+    masks = {EVERYWHERE: anywhere}
+    for number, names in enumerate(named):
+        for name in names:
+            masks.setdefault(name, anywhere.copy())[number] = True
+    return masks

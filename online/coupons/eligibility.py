@@ -1,0 +1,239 @@
+"""Who may have which coupon: rules as data, each evaluated for all coupons of a request at once.
+
+A rule has a name and a mask over coupons; what it compared is told by `online.coupons.findings`.
+Standing rules decide whether a coupon may be shown and claimed; basket rules whether it can be used
+on the basket of the request, and are not looked at where there is none. Rules of use ask what is
+claimed already. It reads no clock and no ledger: what it needs is in the `Situation`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from feature_store.coupons import CENT
+from feature_store.people import EVERYTHING, Consent
+from online.coupons.audience import Traits
+from online.coupons.basket import Basket, covered
+from online.coupons.columns import EVERYWHERE, NO_GROUP, Coupons, Micros
+from online.coupons.usage import Holdings, Usage
+from online.types import Mask
+
+MAIL: Final = "mail"
+"""The channel that needs the user's consent to mails."""
+
+NOBODY: Final = frozenset[str]()
+
+
+class Group(StrEnum):
+    """What a rule looks at."""
+
+    STANDING = "standing"
+    USE = "use"
+    BASKET = "basket"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Who asks, when, where and with which basket; `basket` None: none is named.
+
+    `sold` says of each product whether it can be bought now.
+    """
+
+    time: int
+    usage: Usage
+    holdings: Holdings
+    sold: Mask
+    region: str = ""
+    channel: str = ""
+    traits: Traits = NOBODY
+    consent: Consent = EVERYTHING
+    basket: Basket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A situation with what several rules ask for: what each coupon covers, and what it costs.
+
+    `face_value` is what a claim would reserve, -1 where nobody can say.
+    """
+
+    coupons: Coupons
+    situation: Situation
+    covered: Micros
+    face_value: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: what it looks at, and its mask, True where it is met."""
+
+    name: str
+    group: Group
+    check: Callable[[Judged], Mask]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What every rule says of every coupon; `masks` in the order of the rules looked at."""
+
+    judged: Judged
+    masks: Mapping[str, Mask]
+
+    def all_of(self, *groups: Group) -> Mask:
+        """Where all rules of these groups are met, shape (coupons,)."""
+        names = [rule.name for rule in RULES if rule.group in groups and rule.name in self.masks]
+        mask = np.ones(len(self.judged.coupons), bool)
+        for name in names:
+            mask &= self.masks[name]
+        return mask
+
+    @property
+    def eligible(self) -> Mask:
+        """Where all rules that are looked at are met."""
+        return self.all_of(*Group)
+
+
+def judge(coupons: Coupons, situation: Situation) -> Verdicts:
+    """All rules on all coupons; basket rules only where a basket is named."""
+    basket = situation.basket
+    has_basket = basket is not None and len(basket) > 0
+    nothing = np.zeros(len(coupons), np.int64)
+    amounts = covered(coupons, basket) if basket is not None and has_basket else nothing
+    judged = Judged(coupons, situation, amounts, _face_value(coupons, amounts))
+    rules = RULES if has_basket else RULES_WITHOUT_BASKET
+    return Verdicts(judged, {rule.name: rule.check(judged) for rule in rules})
+
+
+def _face_value(coupons: Coupons, amounts: Micros) -> Micros:
+    """A share of the price without a maximum costs what it gives on this basket."""
+    value = coupons.face_value
+    if not coupons.is_open:
+        return value
+    given = amounts * coupons.basis_points
+    cents = -(-given // (10_000 * CENT))
+    return np.where((value < 0) & (given > 0), CENT * cents, value)
+
+
+def _in_time(judged: Judged) -> Mask:
+    return judged.coupons.start_time <= judged.situation.time
+
+
+def _not_over(judged: Judged) -> Mask:
+    return judged.situation.time < judged.coupons.end_time
+
+
+def _region(judged: Judged) -> Mask:
+    places = judged.coupons.places
+    return places.get(judged.situation.region, places[EVERYWHERE])
+
+
+def _channel(judged: Judged) -> Mask:
+    channels = judged.coupons.channels
+    return channels.get(judged.situation.channel, channels[EVERYWHERE])
+
+
+def _consent(judged: Judged) -> Mask:
+    """Who was chosen for a campaign was looked at as a person; mails need their own consent."""
+    consent, coupons = judged.situation.consent, judged.coupons
+    if judged.situation.channel == MAIL and not consent.email:
+        return np.zeros(len(coupons), bool)
+    return np.ones(len(coupons), bool) if consent.personalization else coupons.audience == 0
+
+
+def _audience(judged: Judged) -> Mask:
+    coupons = judged.coupons
+    mask: Mask = coupons.audiences.holding(judged.situation.traits)[coupons.audience]
+    return mask
+
+
+def _on_sale(judged: Judged) -> Mask:
+    """The gift must be there, and for something that is named there must be something to buy."""
+    coupons = judged.coupons
+    mask = coupons.is_for_some
+    if len(coupons.gift_places):
+        gifts = coupons.gift[coupons.gift_places]
+        mask = mask.copy()
+        mask[coupons.gift_places] &= (gifts >= 0) & judged.situation.sold[gifts]
+    return mask
+
+
+def _known_value(judged: Judged) -> Mask:
+    return judged.face_value >= 0
+
+
+def _claims_per_user(judged: Judged) -> Mask:
+    return judged.situation.holdings.claims < judged.coupons.max_per_user
+
+
+def _claims(judged: Judged) -> Mask:
+    return judged.situation.usage.claims < judged.coupons.max_claims
+
+
+def _budget(judged: Judged) -> Mask:
+    return judged.situation.usage.spent + judged.face_value <= judged.coupons.budget
+
+
+def _campaign_budget(judged: Judged) -> Mask:
+    coupons = judged.coupons
+    left = coupons.campaign_budget - judged.situation.usage.campaign_spent
+    return judged.face_value <= left[coupons.campaign]
+
+
+def _stacking(judged: Judged) -> Mask:
+    """No other coupon of the group is held; the one that is held is the cap's business."""
+    group = judged.coupons.group
+    mask = np.ones(len(group), bool)
+    for place in judged.situation.holdings.open_claims:
+        if group[place] != NO_GROUP:
+            mask &= group != group[place]
+            mask[place] = True
+    return mask
+
+
+def _exclusive(judged: Judged) -> Mask:
+    """Who holds a coupon gets no exclusive one, and with an exclusive one no other."""
+    held = judged.situation.holdings.open_claims
+    exclusive = judged.coupons.exclusive
+    mask = np.ones(len(exclusive), bool)
+    if held:
+        places = list(held)
+        mask = ~exclusive if not exclusive[places].any() else np.zeros(len(exclusive), bool)
+        if len(places) == 1:
+            mask[places[0]] = True
+    return mask
+
+
+def _basket_products(judged: Judged) -> Mask:
+    """Something in the basket that the coupon is good for; for a gift or a delivery any basket."""
+    return judged.covered > 0
+
+
+def _minimum_basket(judged: Judged) -> Mask:
+    basket = judged.situation.basket
+    return judged.coupons.minimum_basket <= (0 if basket is None else basket.total)
+
+
+RULES: Final = (
+    Rule("start_time", Group.STANDING, _in_time),
+    Rule("end_time", Group.STANDING, _not_over),
+    Rule("region", Group.STANDING, _region),
+    Rule("channel", Group.STANDING, _channel),
+    Rule("consent", Group.STANDING, _consent),
+    Rule("audience", Group.STANDING, _audience),
+    Rule("on_sale", Group.STANDING, _on_sale),
+    Rule("known_value", Group.STANDING, _known_value),
+    Rule("claims_per_user", Group.USE, _claims_per_user),
+    Rule("claims", Group.USE, _claims),
+    Rule("budget", Group.USE, _budget),
+    Rule("campaign_budget", Group.USE, _campaign_budget),
+    Rule("stacking_group", Group.USE, _stacking),
+    Rule("exclusive", Group.USE, _exclusive),
+    Rule("basket_products", Group.BASKET, _basket_products),
+    Rule("minimum_basket", Group.BASKET, _minimum_basket),
+)
+"""Every rule, in the order in which they are looked at."""
+
+RULES_WITHOUT_BASKET: Final = tuple(rule for rule in RULES if rule.group is not Group.BASKET)

@@ -1,0 +1,46 @@
+"""What of the coupons is used up: by everybody, and by who asks. As columns, beside the coupons.
+
+Filled from the ledger; empty for an evaluation, which claims nothing. It knows no ledger.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online.coupons.columns import Coupons, Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of all users together: claims by coupon, and micros reserved or settled.
+
+    `spent` is by coupon, `campaign_spent` by campaign and also holds what is expected of mails.
+    """
+
+    claims: NDArray[np.int64]
+    spent: Micros
+    campaign_spent: Micros
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Of one user: how many claims count against the cap of each coupon, and what is open.
+
+    `claims` is by coupon, shape (coupons,); `open_claims` has the id of the open claim of each
+    coupon that the user holds, by the coupon's place.
+    """
+
+    claims: NDArray[np.int64]
+    open_claims: dict[int, str]
+
+
+def nothing_used(coupons: Coupons) -> Usage:
+    """Where nobody has claimed anything."""
+    zeros = np.zeros(len(coupons), np.int64)
+    return Usage(zeros, zeros, np.zeros(len(coupons.campaigns), np.int64))
+
+
+def holds_nothing(coupons: Coupons) -> Holdings:
+    """Where this user has claimed nothing."""
+    return Holdings(np.zeros(len(coupons), np.int64), {})
