@@ -69,7 +69,7 @@ def base_rates(data: CouponData, num_users: int) -> NDArray[np.float32]:
         .with_columns(pl.coalesce("num_chosen", pl.when(was_used).then(num_users).otherwise(0)))
         .with_columns(trials=pl.col("num_chosen") * pl.col("num_coupons"))
     )
-    of_all = _rate(counts["num_redeemed"].sum(), counts["trials"].sum(), FALLBACK_RATE)
+    of_all = _rate(int(counts["num_redeemed"].sum()), int(counts["trials"].sum()))
     kind = (pl.col("num_redeemed").sum() + PRIOR_TRIALS * of_all) / (
         pl.col("trials").sum() + PRIOR_TRIALS
     )
@@ -101,6 +101,6 @@ def _counted(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     return rows.group_by("campaign").agg(pl.len().alias(name))
 
 
-def _rate(num_redeemed: int, num_trials: int, fallback: float) -> float:
-    smoothed = num_redeemed + PRIOR_TRIALS * fallback
+def _rate(num_redeemed: int, num_trials: int) -> float:
+    smoothed = num_redeemed + PRIOR_TRIALS * FALLBACK_RATE
     return smoothed / (num_trials + PRIOR_TRIALS)
