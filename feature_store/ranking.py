@@ -77,6 +77,8 @@ USER_FEATURES: Final = (
     "num_items_log",
 )
 
+_DECAY: Final = -1.0 / np.array(HALF_LIVES_DAYS)
+
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -115,9 +117,9 @@ class History:
 def open_columns(bundle: Bundle) -> ItemColumns:
     """The item columns of an opened bundle, memory-mapped."""
     return ItemColumns(
-        values=bundle.array("ranking/values"),
-        groups=bundle.array("ranking/groups"),
-        first_time=bundle.array("ranking/first_time"),
+        values=bundle.column("ranking/values"),
+        groups=bundle.column("ranking/groups"),
+        first_time=bundle.column("ranking/first_time"),
     )
 
 
@@ -131,12 +133,13 @@ def feature_names(sources: tuple[str, ...]) -> tuple[str, ...]:
 
 def history_at(state: UserState, index: NDArray[np.int32], time: int) -> History:
     """The user's history; `index` is the item index of each row of `state.items`, or -1."""
-    kept = np.flatnonzero(index >= 0)
-    kept = kept[np.argsort(index[kept], kind="stable")]
+    kept = (index >= 0).nonzero()[0]
+    kept = kept[index[kept].argsort(kind="stable")]
     rows = state.items[kept]
     since = (time - rows["last_time"]) / MICROSECONDS_PER_DAY
-    since = np.clip(since, 0.0, NEVER_DAYS)
-    decayed = rows["decayed"] * np.exp2(-since[:, None] / np.array(HALF_LIVES_DAYS))
+    np.maximum(since, 0.0, out=since)
+    np.minimum(since, NEVER_DAYS, out=since)
+    decayed = rows["decayed"] * np.exp2(since[:, None] * _DECAY)
     return History(index[kept], rows, rows["count"] > 0, decayed, since)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import BundleWriter
+from feature_store.codes import category_tree
 from offline.dataset import Dataset
-from offline.item_attributes import category_tree, created_times
+from offline.item_attributes import created_times
 from offline.models.item_to_item import Neighbours, fit_also_bought, fit_bought_with
 from offline.models.popularity import fit_popularity, fit_recent_popularity
 from offline.recipe import PopularityConfig

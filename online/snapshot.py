@@ -20,7 +20,7 @@ from online.chat.understanding import Understander
 from online.corpora import Shelf
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
-from online.offering.attributes import open_attributes
+from online.offering.attributes import open_attributes, with_room
 from online.offering.rules import RULES_FILE, read_rules
 from online.offering.shop import Shop
 from online.pipeline import Pipeline, SizedSource
@@ -81,18 +81,17 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     if not len(catalog):
         raise SnapshotError(f"bundle {bundle.directory} holds no items; train it on more data")
     attributes = open_attributes(bundle)
+    shown = with_room(bundle, attributes)
     rules = read_rules(bundle.json(RULES_FILE), tuple(PLACEMENTS))
     shop = Shop(catalog, attributes, PLACEMENTS, rules)
     everything = (
         *_sources(bundle),
         *neighbour_sources(bundle, catalog),
-        *browsing_sources(bundle, attributes),
+        *browsing_sources(bundle, shown),
     )
     sources = {source.name: source for source in everything}
     filters = (AllowedFilter(),)
-    selector = Varied(
-        Likeness(bundle.array("als_similar/vectors"), attributes.path, attributes.brand)
-    )
+    selector = Varied(Likeness(bundle.column("als_similar/vectors"), shown.path, shown.brand))
     ranker = _ranker(bundle)
     pipelines = {
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
@@ -116,15 +115,15 @@ def _sources(bundle: Bundle) -> tuple[Source, ...]:
         AlsSimilar("als_similar", _vector_index(bundle, "als_similar")),
         Linear(
             name="linear",
-            row=bundle.array("linear/row"),
+            row=bundle.column("linear/row"),
             neighbours=bundle.array("linear/neighbours"),
             weights=bundle.array("linear/weights"),
             half_life=profile_half_life,
         ),
         Affinity(
             name="affinity",
-            groups=bundle.array("ranking/groups"),
-            appeal=bundle.array("affinity/appeal"),
+            groups=bundle.column("ranking/groups"),
+            appeal=bundle.column("affinity/appeal"),
             order=bundle.array("affinity/order"),
             starts=bundle.array("affinity/starts"),
         ),
@@ -136,14 +135,14 @@ def _popular(bundle: Bundle, name: str) -> Popular:
         name,
         bundle.array(f"{name}/order"),
         bundle.array(f"{name}/score"),
-        bundle.array(f"{name}/rank"),
+        bundle.column(f"{name}/rank"),
     )
 
 
 def _vector_index(bundle: Bundle, name: str) -> VectorIndex:
     path = bundle.path(f"{name}/index.faiss")
     index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-    return VectorIndex(index, bundle.array(f"{name}/vectors"))
+    return VectorIndex(index, bundle.column(f"{name}/vectors"))
 
 
 def _ranker(bundle: Bundle) -> Ranker | None:

@@ -5,7 +5,7 @@ It knows the fields of the filter language and the columns of a bundle, and no q
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -102,6 +102,12 @@ def open_attributes(bundle: Bundle) -> Attributes:
         text=_words(bundle, "text") if "attributes/text_item" in bundle else None,
         **column,
     )
+
+
+def with_room(bundle: Bundle, attributes: Attributes) -> Attributes:
+    """The columns that are looked up by item, with the bundle's room; not to be filtered by."""
+    names = ("brand", "path", "created_time")
+    return replace(attributes, **{name: bundle.column(f"attributes/{name}") for name in names})
 
 
 _COLUMNS: Final = ("brand", "path", "path_end", "created_time")

@@ -50,7 +50,7 @@ class Linear:
         targets = self.neighbours[row].ravel()
         weights = (self.weights[row] * strength[:, None]).ravel()
         if 8 * len(targets) > len(self.row):
-            total = np.bincount(targets, weights, minlength=len(self.row))
+            total = np.bincount(targets, weights)
             spoken_for = np.flatnonzero(total).astype(np.int32)
             return spoken_for, total[spoken_for].astype(np.float32)
         items, total = sums(targets, weights)
@@ -94,14 +94,14 @@ class Affinity:
             scores: Scores = ((taste + BASE_AFFINITY) * self.appeal[items]).astype(np.float32)
             return scores
 
-        items = self._most_appealing(types[np.argsort(-by_type, kind="stable")], limit)
+        strongest = np.argsort(-by_type, kind="stable")[: self.num_types]
+        items = self._most_appealing(types[strongest], limit)
         found = top_allowed(query, items, rate(items), limit)
         return Found(found.items, found.scores, rate)
 
     def _most_appealing(self, types: NDArray[np.int32], limit: int) -> Indexes:
-        """The first items of each of the user's strongest types."""
-        strongest = types[: self.num_types]
-        first, last = self.starts[strongest], self.starts[strongest + 1]
+        """The first items of each type."""
+        first, last = self.starts[types], self.starts[types + 1]
         reach = np.minimum(last, first + limit)
         return np.concatenate([self.order[a:b] for a, b in zip(first, reach, strict=True)])
 

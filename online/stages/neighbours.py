@@ -136,7 +136,7 @@ def neighbour_sources(bundle: Bundle, catalog: Catalog) -> tuple[Neighbours, ...
     return tuple(
         Neighbours(
             name=name,
-            ends=bundle.array(f"{kind}/ends"),
+            ends=bundle.column(f"{kind}/ends"),
             items=bundle.array(f"{kind}/items"),
             scores=bundle.array(f"{kind}/scores"),
             seeds=seeds,

@@ -95,13 +95,14 @@ class _ListPlan:
 class VectorIndex:
     """A FAISS index over item vectors by inner product, with the vectors beside it.
 
-    `vectors` has shape (items, dimensions).
+    `vectors` has shape (items, dimensions), with room for items that are not in the index.
     """
 
     index: faiss.Index
     vectors: Vector
     _recent: _Recent = field(default_factory=_Recent)
     _lists: list[_Lists | None] = field(default_factory=list)
+    _flat: list[tuple[Indexes, Vector] | None] = field(default_factory=list)
 
     def search(self, query: Query, vector: Vector, limit: int) -> Found:
         """The allowed items nearest to `vector` (shape (dimensions,)), best first.
@@ -123,8 +124,12 @@ class VectorIndex:
 
     def _search_all(self, query: Query, vector: Vector, limit: int) -> Found:
         """The index as it is, so deep that enough allowed items should be among what it finds."""
+        flat = self._open_flat()
+        if flat is not None:
+            items, vectors = flat
+            return top_allowed(query, items, vectors @ vector, limit)
         deep = int((limit + len(query.blocked)) / query.allowed.share) + 8
-        scores, found = self.index.search(vector[None, :], min(deep, len(self.vectors)))
+        scores, found = self.index.search(vector[None, :], min(deep, self.index.ntotal))
         return _first_allowed(query, found[0], scores[0], limit)
 
     def _search_lists(self, lists: _Lists, query: Query, vector: Vector, limit: int) -> Found:
@@ -133,7 +138,7 @@ class VectorIndex:
         nearness = lists.centroids[plan.lists] @ vector
         order = np.argsort(-nearness)
         held = np.cumsum(plan.sizes[order])
-        num_items = len(self.vectors)
+        num_items = self.index.ntotal
         usual = lists.num_probes * num_items / len(lists.centroids)
         usual *= query.allowed.share**THINNING
         wanted = usual * max(1.0, (limit + len(query.blocked)) / TUNED_AT)
@@ -196,10 +201,16 @@ class VectorIndex:
         order = np.argsort(-lengths, kind="stable")
         return items[order], lengths[order]
 
+    def _open_flat(self) -> tuple[Indexes, Vector] | None:
+        """What an index without lists compares with: some of the items, and their vectors."""
+        if not self._flat:
+            self._flat.append(_read_flat(self.index))
+        return self._flat[0]
+
     def _open_lists(self) -> _Lists | None:
         """The inverted lists, read at the first use; None for an index of another kind."""
         if not self._lists:
-            self._lists.append(_read_lists(self.index, len(self.vectors)))
+            self._lists.append(_read_lists(self.index))
         return self._lists[0]
 
 
@@ -210,21 +221,36 @@ def _first_allowed(query: Query, found: NDArray[np.int64], scores: Scores, limit
     return Found(items[mask][:limit], scores[mask][:limit])
 
 
-def _read_lists(index: Any, num_items: int) -> _Lists | None:
+def _read_flat(index: Any) -> tuple[Indexes, Vector] | None:
+    """The ids and vectors of a flat index under ids of its own; None for one of another kind."""
+    if not isinstance(index, faiss.IndexIDMap):
+        return None
+    flat = faiss.downcast_index(index.index)
+    if not isinstance(flat, faiss.IndexFlat):
+        return None
+    items = faiss.vector_to_array(index.id_map).astype(np.int32)
+    vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
+    return items, vectors.reshape(flat.ntotal, flat.d)
+
+
+def _read_lists(index: Any) -> _Lists | None:
     lists = index.invlists if isinstance(index, faiss.IndexIVF) else None
     if lists is None:
         return None
-    list_of = np.zeros(num_items, np.int32)
-    for number in range(index.nlist):
-        size = lists.list_size(number)
-        if size:
-            list_of[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
+    members = {
+        number: faiss.rev_swig_ptr(lists.get_ids(number), size)
+        for number in range(index.nlist)
+        if (size := lists.list_size(number))
+    }
+    list_of = np.zeros(1 + max(int(ids.max()) for ids in members.values()), np.int32)
+    for number, ids in members.items():
+        list_of[ids] = number
     centroids = index.quantizer.reconstruct_n(0, index.nlist)
     return _Lists(centroids, list_of, index.nprobe)
 
 
 def _plan_lists(lists: _Lists, allowed: AllowedSet) -> _ListPlan:
-    items = np.flatnonzero(mask_of(allowed))
+    items = np.flatnonzero(mask_of(allowed)[: len(lists.list_of)])
     sizes = np.bincount(lists.list_of[items], minlength=len(lists.centroids))
     holding = np.flatnonzero(sizes)
     make: Any = faiss.IDSelectorBitmap  # the stubs lack what FAISS wraps

@@ -2,8 +2,8 @@
 
 import pytest
 
+from feature_store.codes import indexed_terms
 from feature_store.language.words import contains, singular, terms_of, terms_of_phrase, words_of
-from offline.item_attributes import indexed_terms
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from feature_store.codes import category_tree, inverted
 from offline.dataset import Purchases
-from offline.item_attributes import category_tree, inverted
 from offline.models import item_to_item
 from offline.models.item_to_item import (
     MAX_ROW_ITEMS,
