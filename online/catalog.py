@@ -40,10 +40,13 @@ class Catalog:
 
     def indexes_of_keys(self, keys: NDArray[np.uint64]) -> Indexes:
         """The index of each key, -1 where the bundle has no such item; shape (n,)."""
-        place = np.searchsorted(self.sorted_keys, keys)
-        place = np.minimum(place, len(self.sorted_keys) - 1)
-        hit = self.sorted_keys[place] == keys
-        return np.where(hit, self.sorted_index[place], np.int32(-1)).astype(np.int32)
+        if not len(keys):
+            return np.zeros(0, np.int32)
+        place = self.sorted_keys.searchsorted(keys)
+        np.minimum(place, len(self.sorted_keys) - 1, out=place)
+        found = self.sorted_index[place]
+        found[self.sorted_keys[place] != keys] = -1
+        return found
 
     def indexes_of(self, ids: Sequence[str]) -> Indexes:
         """The index of each id, -1 where the bundle has no such item; shape (n,)."""

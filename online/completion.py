@@ -106,6 +106,8 @@ def _only(mode: PurchaseMode, bought_items: Indexes) -> Indexes | None:
 
 
 def _missing(named: Sequence[Sequence[str]], indexes: Sequence[Indexes]) -> tuple[str, ...]:
+    if not any(named):
+        return ()
     return tuple(
         dict.fromkeys(
             item
