@@ -24,8 +24,8 @@ Blends = Mapping[str, Mapping[str, float]]
 
 CANDIDATES: Final[Blends] = {
     **{learner.name: {learner.name: 1.0} for learner in LEARNERS},
-    "two-model logistic, a quarter shrunk": {BASELINE.name: 0.75, SHRUNK.name: 0.25},
-    "two-model logistic, half shrunk": {BASELINE.name: 0.5, SHRUNK.name: 0.5},
+    "two-model logistic, a fifth shrunk": {BASELINE.name: 0.8, SHRUNK.name: 0.2},
+    "two-model logistic, two fifths shrunk": {BASELINE.name: 0.6, SHRUNK.name: 0.4},
 }
 
 

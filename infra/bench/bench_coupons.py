@@ -1,0 +1,49 @@
+"""`make bench-coupons DATA=PATH`: how well coupons are given, as JSON lines.
+
+hillstrom    uplift learners on Hillstrom's randomised e-mail test; DATA is its Parquet file,
+             or the folder with hillstrom.parquet
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from threadpoolctl import threadpool_limits
+
+from infra.bench import uplift_trials
+from offline.progress import Progress
+
+PARTS: Final = ("hillstrom",)
+
+
+def _measure(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    return uplift_trials.measure(args.data, args.splits, Progress())
+
+
+def main() -> int:
+    """Measure the parts asked for and print a line for each figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="where Hillstrom's data lie")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--splits", type=int, default=20, help="default: %(default)s")
+    args = parser.parse_args()
+    if "hillstrom" in args.parts and not (args.data and args.data.exists()):
+        print(
+            "error: no data. Say where hillstrom.parquet lies: make bench-coupons DATA=PATH",
+            file=sys.stderr,
+        )
+        return 2
+    with threadpool_limits(1):
+        for part in args.parts:
+            for row in _measure(part, args):
+                print(json.dumps(row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
