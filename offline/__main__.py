@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "materialize": ("offline.materialize", "load the online store with what users did"),
     "sync": ("offline.sync", "bring the champion to where the server reads it"),
     "export": ("offline.export", "write the mails of a campaign, or a slate for every user"),
+    "mailed": ("offline.campaigns.mailed", "take in what became of a campaign's mails"),
+    "campaign-report": ("offline.campaigns.report", "what a campaign did, arms against hold-out"),
     "benchmark": ("offline.benchmark.command", "train and judge on a public data set"),
     "quality": ("offline.quality", "look whether the tables are fit to learn from"),
     "parity": ("offline.parity", "compute served features again, and compare"),

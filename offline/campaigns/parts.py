@@ -130,6 +130,23 @@ class Folder:
         return [f"{name}{suffix}" for suffix in write]
 
 
+def folders_of(export: Path) -> list[Folder]:
+    """The folder of a whole export, or those of all its shards.
+
+    Raises CampaignError when one of them is missing or is not whole.
+    """
+    shards = sorted(export.glob("shard-*-of-*"))
+    if not shards:
+        Folder(export).manifest()
+        return [Folder(export)]
+    count = int(shards[0].name.rpartition("-")[2])
+    if len(shards) != count:
+        raise CampaignError(f"{export} holds {len(shards)} of {count} shards; export the others")
+    for shard in shards:
+        Folder(shard).manifest()
+    return [Folder(shard) for shard in shards]
+
+
 def forget_rows(parquet: Path, draft: Path) -> None:
     """Before `draft` replaces a part that holds somebody: what else names them goes too.
 

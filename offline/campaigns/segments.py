@@ -95,8 +95,8 @@ def _days(span: pl.Expr) -> pl.Expr:
 
 def _fifth(value: pl.Expr) -> pl.Expr:
     """1 to 5 by the share of people with at most this value; the same value is in one fifth."""
-    share = value.rank("max") / pl.len()
-    return (share * 5).ceil().clip(1, 5).cast(pl.Int64)
+    rank = value.rank("max").cast(pl.Int64)
+    return (5 * rank + pl.len().cast(pl.Int64) - 1) // pl.len().cast(pl.Int64)
 
 
 def _lifecycle() -> pl.Expr:

@@ -15,7 +15,16 @@ from offline.ingest.files import Source, find_sources
 from offline.ingest.job import IngestJob, ingest
 from offline.ingest.mapping import ShopMapping
 from offline.progress import QUIET
-from tests.worlds import KEY, NUM_USERS, World, build_world, purchase_event, user_id
+from tests.worlds import (
+    KEY,
+    NUM_ITEMS,
+    NUM_USERS,
+    World,
+    build_world,
+    item_id,
+    purchase_event,
+    user_id,
+)
 
 PSEUDONYMS = Pseudonymizer(KEY)
 
@@ -44,18 +53,29 @@ def build_shop(home: Path) -> World:
     home.mkdir(parents=True)
     (home / "pseudonym.key").write_text(KEY.hex())
     world = build_world(home)
-    people = home / "users.csv"
+    tables = {"users": _users(home), "products": _products(home)}
+    sources = {name: find_sources(str(path), ShopMapping().csv) for name, path in tables.items()}
+    ingest(IngestJob(sources, home / "tables"), PSEUDONYMS)
+    take_in(home, [purchase_event(one, PSEUDONYMS) for one in world.purchases])
+    return world
+
+
+def _users(home: Path) -> Path:
     rows = [
         f"{user_id(n)},{'AB'[n % 2]},{('north', 'south')[n % 3 == 0]},{('en', 'zh', 'fr')[n % 3]}"
         for n in range(NUM_USERS)
     ]
-    people.write_text("\n".join(["user,segment,region,language", *rows]) + "\n")
-    ingest(
-        IngestJob({"users": find_sources(str(people), ShopMapping().csv)}, home / "tables"),
-        PSEUDONYMS,
-    )
-    take_in(home, [purchase_event(one, PSEUDONYMS) for one in world.purchases])
-    return world
+    (home / "users.csv").write_text("\n".join(["user,segment,region,language", *rows]) + "\n")
+    return home / "users.csv"
+
+
+def _products(home: Path) -> Path:
+    rows = [
+        f"{item_id(n)},Thing {n},{'Even' if n % 2 == 0 else 'Odd'} > Aisle {n % 5}"
+        for n in range(NUM_ITEMS)
+    ]
+    (home / "products.csv").write_text("\n".join(["item,title,category", *rows]) + "\n")
+    return home / "products.csv"
 
 
 def take_in(home: Path, events: list[Event]) -> None:
