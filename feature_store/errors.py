@@ -18,6 +18,8 @@
     │   ├── StoreUnavailableError  no answer in time; whether a write took effect is unknown
     │   └── StoreConflictError     others kept changing the same records; nothing was written
     ├── CatalogLogError            the catalogue's log cannot be read or written; nothing was accepted
+    ├── LedgerError                the ledger of claims failed; sending it again is safe
+    │   └── LedgerUrlError         the address names no ledger that we know
     └── EventLogError              an event log cannot be read or written; nothing was accepted
         └── EventLogFormatError    the file is no event log, or one of another version
 
@@ -95,6 +97,14 @@ class StoreConflictError(StoreError):
 
 class CatalogLogError(FeatureStoreError):
     """The catalogue's log cannot be read or written; nothing of the call was accepted."""
+
+
+class LedgerError(FeatureStoreError):
+    """The ledger of claims failed; what was sent may have taken effect, sending again is safe."""
+
+
+class LedgerUrlError(LedgerError):
+    """A ledger's address names no ledger that we know."""
 
 
 class EventLogError(FeatureStoreError):

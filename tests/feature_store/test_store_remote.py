@@ -4,74 +4,22 @@ Uses the server on this machine when there is one, else starts `redis-server` or
 `valkey-server`, else skips.
 """
 
-import shutil
 import socket
-import subprocess
 import time
-import uuid
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from feature_store.errors import StoreConflictError, StoreUnavailableError
 from feature_store.store import OnlineStore, open_store
 from feature_store.store.records import Values
 from feature_store.store.remote import RedisStore
+from tests.feature_store.redis_server import DATABASE, free_port, server_port, url
 from tests.feature_store.store_suite import SharedStoreSuite, add_one, counts
 
-USUAL_PORT = 6379
-DATABASE = 15
-
-
-def answers(port: int) -> bool:
-    """Whether a server that lets us in listens on this port."""
-    try:
-        with redis.Redis(port=port, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
-            return bool(client.ping())
-    except redis.RedisError:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a real server."""
-    if answers(USUAL_PORT):
-        yield USUAL_PORT
-        return
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        pytest.skip("no Redis answers on 127.0.0.1:6379, and neither redis-server is installed")
-    directory: Path = tmp_path_factory.mktemp("redis")
-    port = free_port()
-    command = [binary, "--port", str(port), "--save", "", "--dir", str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-        deadline = time.monotonic() + 20
-        while not answers(port):
-            assert time.monotonic() < deadline, "the server does not start"
-            time.sleep(0.05)
-        yield port
-        server.terminate()
-
-
-@pytest.fixture
-def url(server_port: int) -> Iterator[str]:
-    """An address with a namespace of its own, empty before and after."""
-    namespace = f"aisle-test-{uuid.uuid4().hex}:"
-    yield f"redis://127.0.0.1:{server_port}/{DATABASE}?namespace={namespace}"
-    with redis.Redis(port=server_port, db=DATABASE) as client:
-        if keys := list(client.scan_iter(f"{namespace}*", count=10_000)):
-            client.delete(*keys)
+__all__ = ["server_port", "url"]
 
 
 @pytest.fixture
