@@ -165,6 +165,9 @@ def _text(value: Any) -> Any:
 def _read(row: Sequence[str]) -> Claim | None:
     if not row:
         return None
+    claim_id, item, user = row[:3]
     reserved, settled, claim_time, expire_time, settle_time = map(int, row[4:9])
-    times = (claim_time, expire_time, settle_time)
-    return Claim(*row[:3], State(row[3]), reserved, settled, *times, row[9])
+    return Claim(
+        *(claim_id, item, user, State(row[3]), reserved, settled),
+        *(claim_time, expire_time, settle_time, row[9]),
+    )

@@ -11,7 +11,7 @@ from feature_store.catalog_log import CatalogLog, Change, Outcome
 from feature_store.catalog_log.shared import SharedLog
 from feature_store.store import OnlineStore, open_store
 from tests.feature_store.catalog_log_suite import NOW, CatalogLogSuite, Opener, nobody_knows
-from tests.feature_store.test_store_remote import DATABASE, server_port
+from tests.feature_store.redis_server import DATABASE, server_port
 
 __all__ = ["server_port"]
 
