@@ -42,13 +42,16 @@ logger = logging.getLogger(__name__)
 LEFT_OUT_S: Final = 5.0
 """How long a stage that was far too slow is not tried again."""
 
+FEW_OWNED: Final = 100
+"""Who has bought fewer items gets more candidates that are new, so that there is enough to rank."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class SizedSource:
-    """A source and how many candidates it may add, and how many when only new ones are wanted.
+    """A source and how many candidates it may add; `size_new` where own items fill little.
 
     `only_new`: it is asked only for what the user has never bought.
     """
@@ -60,8 +63,11 @@ class SizedSource:
 
     def limit(self, query: Query) -> int:
         """How many candidates it may add to the answer to this query."""
+        if self.size_new is None:
+            return self.size
         only_new = query.request.purchase_mode is PurchaseMode.NEW_ONLY
-        return self.size_new if only_new and self.size_new is not None else self.size
+        is_light = len(query.history.items) < FEW_OWNED
+        return self.size_new if only_new or is_light else self.size
 
     @property
     def stage(self) -> str:

@@ -62,12 +62,10 @@ class Ranker:
     ) -> NDArray[np.intp]:
         """The source that ranked each candidate highest, shape (positions,)."""
         scores = candidates.scores
-        order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), axis=1, kind="stable")
-        ranks = np.empty(scores.shape, np.float32)
-        places = np.broadcast_to(np.arange(scores.shape[1], dtype=np.float32), scores.shape)
-        np.put_along_axis(ranks, order, places, axis=1)
-        ranks[np.isnan(scores)] = np.inf
-        rows: NDArray[np.intp] = ranks[:, positions].argmin(axis=0)
+        chosen = scores[:, positions]
+        ranks = np.count_nonzero(scores[:, None, :] > chosen[:, :, None], axis=2)
+        ranks[np.isnan(chosen)] = len(candidates) + 1
+        rows: NDArray[np.intp] = ranks.argmin(axis=0)
         return rows
 
 
