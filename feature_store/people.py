@@ -1,10 +1,11 @@
-"""What is kept of people besides their features: what they allow, and who became whom.
+"""What is kept of people besides their features: consent, traits, and who became whom.
 
 Small records of the online store, read together with the state. It knows their layout, not
 who writes them.
 """
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ _MOVED_VERSION: Final = 0xFFFF
 
 CONSENT_PREFIX: Final = b"c1/"
 SOURCES_PREFIX: Final = b"m1/"
+TRAITS_PREFIX: Final = b"a1/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,21 @@ def session_key(session: bytes) -> bytes:
 def consent_key(user: bytes) -> bytes:
     """The store's key for what a user allows, `user` being the 32-byte pseudonym."""
     return CONSENT_PREFIX + user
+
+
+def traits_key(user: bytes) -> bytes:
+    """The store's key for what the shop says of a user, `user` being the 32-byte pseudonym."""
+    return TRAITS_PREFIX + user
+
+
+def encode_traits(traits: Iterable[str]) -> bytes:
+    """The stored traits, each `field=value` as an audience names it."""
+    return "\n".join(sorted(set(traits))).encode()
+
+
+def decode_traits(value: bytes | None) -> frozenset[str]:
+    """What a stored value says."""
+    return frozenset(value.decode().split("\n")) if value else frozenset()
 
 
 def sources_key(user: bytes) -> bytes:

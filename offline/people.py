@@ -15,11 +15,14 @@ from feature_store.durable import flush
 from feature_store.events import Merge, Source
 from feature_store.people import (
     CONSENT_PREFIX,
+    TRAITS_PREFIX,
     Consent,
     Moved,
     consent_key,
+    encode_traits,
     session_key,
     sources_key,
+    traits_key,
 )
 from feature_store.schema import MERGES, EventKind
 from feature_store.state import state_key
@@ -28,6 +31,7 @@ from offline.ingest.tables import (
     TIME,
     instant,
     polars_schema,
+    scan_audiences,
     scan_events,
     scan_table,
     scan_users,
@@ -153,7 +157,7 @@ def _accounts(merges: pl.DataFrame) -> pl.LazyFrame:
 
 
 def write_people(tables: Path, store: OnlineStore) -> None:
-    """Write into the store what users allow and who became whom, as the tables say.
+    """Write into the store what users allow, their traits and who became whom, as the tables say.
 
     What the tables do not say any more is deleted, and so is the state of who allows no
     personalization. Running it again gives the same store.
@@ -171,9 +175,44 @@ def write_people(tables: Path, store: OnlineStore) -> None:
     _delete(store, [*outdated, *refused])
     records = ((key, consent.encode()) for key, consent in consents.items())
     store.put_many((key, value) for key, value in records if value is not None)
+    _write_traits(tables, store)
     merges = read_merges(tables)
     if len(merges):
         store.put_many(_merge_records(merges, scan_events(tables)))
+
+
+def read_traits(tables: Path) -> pl.DataFrame:
+    """What the shop says of users: user and `traits`, of those who allow personalization.
+
+    `segment`, `region`, `language` and the attributes of the users table, and the campaigns that
+    they were chosen for, each as `field=value`; an account has those of what was merged into it.
+    """
+    users = scan_users(tables)
+    named = [
+        users.select("user", trait=pl.format("{}={}", pl.lit(name), name))
+        for name in ("segment", "region", "language")
+    ]
+    attributes = users.select("user", trait="attributes").explode("trait", empty_as_null=True)
+    chosen = scan_audiences(tables).select("user", trait=pl.format("campaign={}", "campaign"))
+    rows = pl.concat([*named, attributes, chosen]).drop_nulls()
+    merges = read_merges(tables)
+    if len(merges):
+        accounts = _accounts(merges)
+        rows = rows.join(accounts, left_on="user", right_on="source", how="left").select(
+            "trait", user=pl.coalesce("target", "user")
+        )
+    refused = read_consents(tables).filter(~pl.col("personalization")).select("user")
+    known = rows.join(refused.lazy(), on="user", how="anti") if len(refused) else rows
+    return known.group_by("user").agg(traits="trait").sort("user").collect()
+
+
+def _write_traits(tables: Path, store: OnlineStore) -> None:
+    traits = {
+        traits_key(bytes.fromhex(user)): encode_traits(given)
+        for user, given in read_traits(tables).iter_rows()
+    }
+    _delete(store, [key for key, _ in store.scan(TRAITS_PREFIX) if key not in traits])
+    store.put_many(traits.items())
 
 
 def _delete(store: OnlineStore, keys: list[bytes]) -> None:

@@ -13,7 +13,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.people import EVERYTHING, Consent, Moved, consent_key, session_key
+from feature_store.people import (
+    EVERYTHING,
+    Consent,
+    Moved,
+    consent_key,
+    decode_traits,
+    session_key,
+    traits_key,
+)
 from feature_store.schema import EVENT_KINDS, MICROSECONDS_PER_DAY, EventKind
 from feature_store.state import EMPTY, Rows, UserState, state_key
 from feature_store.store import OnlineStore
@@ -40,11 +48,17 @@ _IS_INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KIN
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The states of the user and of the session, empty for what is not known."""
+    """The states of the user and of the session, empty for what is not known.
+
+    `traits` are what the shop says of the user, `name` is the pseudonym that claims are under: that
+    of the user, after merges, else of the visit.
+    """
 
     user: UserState = EMPTY
     session: UserState = EMPTY
     consent: Consent = EVERYTHING
+    traits: frozenset[str] = frozenset()
+    name: bytes = b""
 
     def recent_keys(self, time: int) -> NDArray[np.uint64]:
         """Keys of the items that the visit at `time` showed interest in, shape (n,)."""
@@ -55,7 +69,8 @@ class Known:
 
 def record_keys(request: Request) -> list[bytes]:
     """The store's keys of all that is kept of who asks, for one batched read."""
-    user = [state_key(request.user), consent_key(request.user)] if request.user else []
+    name = request.user
+    user = [state_key(name), consent_key(name), traits_key(name)] if name else []
     return [*user, session_key(request.session)] if request.session else user
 
 
@@ -66,7 +81,11 @@ def read_records(store: OnlineStore, keys: Sequence[bytes]) -> dict[bytes, bytes
     """
     found = dict(zip(keys, store.get_many(keys), strict=True))
     notes = [note for value in found.values() if (note := Moved.decode(value))]
-    more = dict.fromkeys(key for note in notes for key in (note.key, consent_key(note.target)))
+    more = dict.fromkeys(
+        key
+        for note in notes
+        for key in (note.key, consent_key(note.target), traits_key(note.target))
+    )
     if missing := [key for key in more if key not in found]:
         found.update(zip(missing, store.get_many(missing), strict=True))
     return found
@@ -84,14 +103,15 @@ def known_of(request: Request, found: Mapping[bytes, bytes | None]) -> Known:
     elif moved:
         user, session = moved.target, None
     if not user:
-        return Known(session=_state(session))
+        return Known(session=_state(session), name=request.session)
     consent = Consent.decode(found[consent_key(user)])
     if not consent.personalization:
-        return Known(consent=consent)
+        return Known(consent=consent, name=user)
     state = _state(found[state_key(user)])
+    traits = decode_traits(found.get(traits_key(user)))
     if request.user:
-        return Known(state, _state(session), consent)
-    return Known(session=state, consent=consent)
+        return Known(state, _state(session), consent, traits, user)
+    return Known(session=state, consent=consent, traits=traits, name=user)
 
 
 def _state(value: bytes | None) -> UserState:

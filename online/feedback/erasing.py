@@ -29,6 +29,7 @@ from feature_store.people import (
     encode_sources,
     session_key,
     sources_key,
+    traits_key,
 )
 from feature_store.state import state_key
 from feature_store.store import OnlineStore
@@ -154,4 +155,5 @@ def _take_back(store: OnlineStore, visits: Sequence[bytes]) -> bool:
 
 def _records(state: bytes) -> list[bytes]:
     name = pseudonym_of(state)
-    return [state, consent_key(name), sources_key(name)] if is_user(state) else [state]
+    others = [consent_key(name), sources_key(name), traits_key(name)]
+    return [state, *others] if is_user(state) else [state]
