@@ -38,6 +38,11 @@ MAX_STEPS: Final = 24
 FEW_EVENTS: Final = 256
 """In a larger batch, states of whom nothing is known are made together by arrays."""
 
+DUE_SHARE: Final = 0.8
+ONCE_DAYS: Final = 30.0
+"""After which share of its usual interval an item is due again, and after how many days one that
+was bought once."""
+
 
 def update(states: Sequence[UserState], events: EventBatch) -> list[UserState]:
     """The states after these events; `events.owner` says to which state each belongs.
@@ -176,3 +181,17 @@ def decayed_count(items: Rows, half_life: int, time: int) -> NDArray[np.float32]
     age_days = (time - items["last_time"]) / MICROSECONDS_PER_DAY
     fade = np.exp2(-np.maximum(age_days, 0.0) / HALF_LIVES_DAYS[half_life])
     return (items["decayed"][:, half_life] * fade).astype(np.float32)
+
+
+def bought_lately(items: Rows, time: int) -> NDArray[np.bool_]:
+    """Which rows were bought and are not due again at `time` (microseconds UTC); shape (n,).
+
+    Due is what DUE_SHARE of the usual interval between purchases has passed for; of what was
+    bought once no interval is known, and ONCE_DAYS stand for it.
+    """
+    count = items["count"]
+    span_days = (items["last_time"] - items["first_time"]) / MICROSECONDS_PER_DAY
+    interval_days = np.where(count > 1, span_days / np.maximum(count - 1, 1), ONCE_DAYS)
+    age_days = (time - items["last_time"]) / MICROSECONDS_PER_DAY
+    mask: NDArray[np.bool_] = (count > 0) & (age_days < DUE_SHARE * interval_days)
+    return mask

@@ -9,8 +9,10 @@ from typing import Final
 
 import numpy as np
 
+from feature_store.features import bought_lately
 from feature_store.ranking import history_at
-from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY
+from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY, EventKind
+from feature_store.state import Rows
 from online.columns import distinct
 from online.corpora import num_places
 from online.known import Known
@@ -20,6 +22,7 @@ from online.snapshot import Snapshot
 from online.types import (
     NO_ITEMS,
     Indexes,
+    Mask,
     PurchaseMode,
     Query,
     Request,
@@ -55,6 +58,8 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
     bought_items = owned[bought(state.items)]
     if request.purchase_mode is PurchaseMode.NEW_ONLY:
         blocked.append(bought_items)
+    elif placement.waits_until_due:
+        blocked.append(owned[bought_lately(state.items, request.request_time)])
     query = Query(
         request=request,
         num_wanted=min(num_places(request, placement.page_size), MAX_PAGE_SIZE),
@@ -85,10 +90,17 @@ def _shown(snapshot: Snapshot, fatigue: Fatigue | None, known: Known, time: int)
     if fatigue is None:
         return NO_ITEMS
     since = time - int(fatigue.hours * MICROSECONDS_PER_HOUR)
-    kind = EVENT_KIND_CODE[fatigue.kind]
     rows = [state.shown for state in (known.user, known.session) if len(state.shown)]
-    keys = [part["key"][(part["time"] > since) & (part["kind"] == kind)] for part in rows]
+    keys = [part["key"][(part["time"] > since) & _is_of(part, fatigue.kinds)] for part in rows]
     return snapshot.catalog.indexes_of_keys(np.concatenate(keys)) if keys else NO_ITEMS
+
+
+def _is_of(shown: Rows, kinds: Sequence[EventKind]) -> Mask:
+    """Which rows are of these kinds, shape (n,)."""
+    mask = np.zeros(len(shown), bool)
+    for kind in kinds:
+        mask |= shown["kind"] == EVENT_KIND_CODE[kind]
+    return mask
 
 
 def _latest_first(*parts: Indexes) -> Indexes:

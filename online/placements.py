@@ -27,14 +27,14 @@ class SourceUse:
 
 @dataclass(frozen=True, slots=True)
 class Fatigue:
-    """What was shown within `hours`, by an impression or the mail, is shown later or not at all.
+    """What was shown within `hours`, by a page or a mail, is shown later or not at all.
 
     Its score is multiplied by `factor`; at 0 it is not shown.
     """
 
     hours: float
     factor: float = 0.0
-    kind: EventKind = EventKind.IMPRESSION
+    kinds: tuple[EventKind, ...] = (EventKind.IMPRESSION,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,12 @@ class Placement:
 
     `is_ranked`: candidates are valued by the bundle's ranker, where it has one, not blended.
     `hides_context`: what the user is looking at, or has in the basket, is not offered again, and
-    `hides_seen`: nor what this visit has looked at. At most `max_per_category` and
+    `hides_seen`: nor what this visit has looked at, and `waits_until_due`: nor what the user bought
+    and does not need again yet. At most `max_per_category` and
     `max_per_brand` items of a kind while there are enough others, 0: any number. `diversity` is
     from 0 to 1, `explore_share` the share of slots that is drawn, and `fatigue` says for how
-    long what was shown is not shown again; None: it may be.
+    long what was shown is not shown again; None: it may be. `fresh_weight` is what products that
+    came after the training weigh in a blend; 0: they are not shown.
     """
 
     name: str
@@ -55,16 +57,21 @@ class Placement:
     is_ranked: bool = False
     hides_context: bool = True
     hides_seen: bool = False
+    waits_until_due: bool = False
     max_per_category: int = 0
     max_per_brand: int = 0
     diversity: float = 0.0
     explore_share: float = 0.0
     fatigue: Fatigue | None = None
+    fresh_weight: float = 0.05
 
     @property
     def tires(self) -> bool:
-        """Whether what is shown here makes tired of it, so that the state must know at once."""
-        return self.fatigue is not None and self.fatigue.kind is EventKind.IMPRESSION
+        """Whether what is shown here makes tired of it, so that the state must know at once.
+
+        What a mail would show is not shown before it is sent.
+        """
+        return self.fatigue is not None and EventKind.MAIL_SENT not in self.fatigue.kinds
 
 
 MAX_PAGE_SIZE: Final = 200
@@ -97,13 +104,13 @@ _FOR_BASKET: Final = (
     SourceUse("als", 60, 0.2),
 )
 _PAGES: Final = Fatigue(hours=0.25, factor=0.7)
-_MAILED: Final = Fatigue(hours=6 * 24, kind=EventKind.MAIL_SENT)
+_MAILED: Final = Fatigue(hours=6 * 24, kinds=(EventKind.MAIL_SENT, EventKind.IMPRESSION))
 
 PLACEMENTS: Final[dict[str, Placement]] = {
     row.name: row
     for row in (
         Placement("home", _FOR_USER, is_ranked=True),
-        Placement("email", _FOR_USER, is_ranked=True, fatigue=_MAILED),
+        Placement("email", _FOR_USER, is_ranked=True, waits_until_due=True, fatigue=_MAILED),
         Placement("search_empty", _FOR_USER, is_ranked=True),
         Placement(
             "chat",
@@ -113,7 +120,11 @@ PLACEMENTS: Final[dict[str, Placement]] = {
             diversity=0.3,
             fatigue=Fatigue(hours=0.5),
         ),
-        Placement("buy_again", (SourceUse("repeat", 200, 1.0), SourceUse("due", 100, 0.5))),
+        Placement(
+            "buy_again",
+            (SourceUse("repeat", 200, 1.0), SourceUse("due", 100, 0.5)),
+            fresh_weight=0.0,
+        ),
         Placement(
             "trending",
             (SourceUse("trending", 200, 1.0), SourceUse("popular_recent", 100, 0.3)),
@@ -123,16 +134,20 @@ PLACEMENTS: Final[dict[str, Placement]] = {
         Placement(
             "new_arrivals",
             (SourceUse("new_arrivals", 200, 1.0),),
+            fresh_weight=1.0,
             max_per_category=5,
             diversity=0.2,
             explore_share=0.1,
             fatigue=Fatigue(hours=1.0),
         ),
-        Placement("product_similar", _FOR_PRODUCT, hides_seen=True, fatigue=_PAGES),
+        Placement(
+            "product_similar", _FOR_PRODUCT, hides_seen=True, fatigue=_PAGES, fresh_weight=0.5
+        ),
         Placement(
             "product_bought_together",
             (SourceUse("bought_with", 100, 1.0), SourceUse("similar", 60, 0.1)),
             page_size=10,
+            fresh_weight=0.0,
             max_per_category=4,
             fatigue=_PAGES,
         ),

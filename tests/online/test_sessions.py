@@ -1,5 +1,7 @@
 """Simulated sessions: what must never be shown is never shown, whatever shoppers do."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +42,7 @@ class Session:
         since = self.time - int(hours * 60 * MINUTE)
         return {item for time, item in self.shown if time > since}
 
-    def visit(self, shop: TestShop, bought: set[str]) -> None:
+    def visit(self, shop: TestShop, bought: dict[str, list[int]]) -> None:
         """A page, checked, and what it showed noted."""
         placement = NAMES[self.rng.integers(len(NAMES))]
         mode = tuple(PurchaseMode)[self.rng.integers(3)]
@@ -66,7 +68,7 @@ class Session:
         self.time += int(self.rng.integers(1, 40)) * MINUTE
 
     def _check(
-        self, slate: Slate, placement: str, asked: dict[str, Any], bought: set[str]
+        self, slate: Slate, placement: str, asked: dict[str, Any], bought: dict[str, list[int]]
     ) -> set[str]:
         """What is shown is allowed; returns all that is."""
         row = PLACEMENTS[placement]
@@ -75,13 +77,15 @@ class Session:
             banned |= {*asked["context_items"], *asked["basket_items"]}
         if row.hides_seen:
             banned |= set(asked["session_items"])
-        if row.fatigue is not None and not row.fatigue.factor and row.tires:
+        if row.fatigue is not None and not row.fatigue.factor:
             banned |= self.lately(row.fatigue.hours)
+        if row.waits_until_due and asked["purchase_mode"] is not PurchaseMode.NEW_ONLY:
+            banned |= {item for item, times in bought.items() if is_early(times, self.time)}
         allowed = {item_id(one) for one in range(NUM_ITEMS) if passes(one, asked["filter"])}
         if asked["purchase_mode"] is PurchaseMode.NEW_ONLY:
-            banned |= bought
+            banned |= bought.keys()
         if asked["purchase_mode"] is PurchaseMode.REPEAT_ONLY:
-            allowed &= bought
+            allowed &= bought.keys()
         allowed -= banned
         shown = items(slate)
         assert len(shown) == len(set(shown))
@@ -110,6 +114,13 @@ def passes(one: int, text: str) -> bool:
     return fits.get(text, one % 7 == 0 or one % 4 == 0)
 
 
+def is_early(times: list[int], time: int) -> bool:
+    """Whether what was bought at these times is not due again: 0.8 of its interval, or 30 days."""
+    pairs = itertools.pairwise(times)
+    gaps = [later - earlier for earlier, later in pairs] or [30 * 1_440 * MINUTE]
+    return time - times[-1] < 0.8 * float(np.mean(gaps))
+
+
 def sessions(num: int, seed: int) -> Iterator[Session]:
     rng = np.random.default_rng(seed)
     for one in range(num):
@@ -120,7 +131,10 @@ def sessions(num: int, seed: int) -> Iterator[Session]:
 def play(world: World, num: int, seed: int) -> None:
     shop = open_shop(world, *RULES)
     for session in sessions(num, seed):
-        bought = world.bought(session.user)
+        bought: defaultdict[str, list[int]] = defaultdict(list)
+        for one in world.purchases:
+            if one.user == session.user:
+                bought[item_id(one.item)].append(one.time)
         for _ in range(3):
             session.visit(shop, bought)
 
