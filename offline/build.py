@@ -19,6 +19,7 @@ from feature_store.ranking import (
     ItemColumns,
     feature_names,
 )
+from offline.chat.vocabulary import write_vocabulary
 from offline.coupons.section import write_coupons
 from offline.dataset import Dataset
 from offline.errors import TrainingDataError
@@ -65,6 +66,7 @@ def build_bundle(
     with BundleWriter(bundles) as writer:
         _write_items(writer, dataset, available)
         write_attributes(writer, dataset)
+        write_vocabulary(writer, dataset)
         write_lists(writer, dataset, available, recipe.popularity)
         write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
         writer.json(RULES_FILE, write_rules(rules))

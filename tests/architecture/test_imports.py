@@ -10,6 +10,11 @@ from tests.architecture.tree import BIN, ROOT, files, run
 # The engine, what it is made from, what goes in and comes out (with the token that comes back), and
 # what a shop writes for it: never its stages. The demo is also a client of a server that runs.
 ENTRIES = {
+    "online.chat.conversing",
+    "online.chat.facts",
+    "online.chat.memory",
+    "online.chat.truth",
+    "online.chat.turn",
     "online.client",
     "online.engine",
     "online.errors",

@@ -1,0 +1,295 @@
+"""The chatbot: one turn of a conversation in, cards and words out.
+
+Cards decide and the text follows: whatever the wording, a text that says more than its cards is
+not sent. It never fails for what a shopper says. It knows no message; what is learned of language
+is behind a seam.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from feature_store.errors import StoreError
+from feature_store.language.labels import Intent, SlotKind
+from feature_store.schema import Corpus, EventKind
+from online.chat.choosing import HELP_KINDS, chosen_intent, reply_to
+from online.chat.dialogue import (
+    MAX_REJECTED,
+    Dialogue,
+    Kept,
+    Said,
+    checked,
+    plain,
+)
+from online.chat.facts import Shown, Vocabulary, open_vocabulary, shown_of
+from online.chat.finding import Finder, Found
+from online.chat.following import counted, follow, has_any
+from online.chat.helping import Helper
+from online.chat.memory import Memory
+from online.chat.policy import (
+    TOPICS,
+    Mood,
+    Treatment,
+    asks_for_products,
+    treatment,
+)
+from online.chat.replies import Replies, Reply
+from online.chat.summary import summary
+from online.chat.truth import untruths
+from online.chat.turn import Ask, Escalation, Kind, Turn
+from online.chat.understanding import Understander, Understood
+from online.chat.wishes import Aspect, Relation
+from online.chat.wording import Wording, joined, names, say, suggestions
+from online.engine import NO_DEADLINE, Engine
+from online.errors import UnbuiltError
+from online.snapshot import Snapshot
+from online.types import Cause, Degraded
+
+logger = logging.getLogger(__name__)
+
+MEMORY_STAGE: Final = "conversation"
+WORDING_STAGE: Final = "wording"
+GOODWILL: Final = "goodwill"
+"""The kind of coupon that a shop gives for the trouble."""
+
+_COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What belongs to one snapshot: its models of language and the shop's names."""
+
+    snapshot: Snapshot
+    understander: Understander
+    vocabulary: Vocabulary
+
+
+@dataclass(slots=True)
+class Chat:
+    """Answers turns from an engine and a store.
+
+    `topics` are those that a person answers, of `online.chat.policy.TOPICS`. `wording` may put
+    answers in other words. Threads may share it.
+    """
+
+    engine: Engine
+    memory: Memory
+    currency: str = ""
+    topics: Sequence[str] = tuple(TOPICS)
+    wording: Wording | None = None
+    helper: Helper | None = None
+    _reading: _Reading | None = field(default=None)
+
+    def converse(self, ask: Ask, deadline_s: float = NO_DEADLINE) -> Turn:
+        """One turn; `deadline_s` is an instant of `time.perf_counter`.
+
+        Raises UnbuiltError when the bundle has no models of language.
+        """
+        reading = self._read()
+        degraded: list[Degraded] = []
+        kept = self._recall(ask, degraded)
+        if not ask.utterance.strip():
+            turn = _noted(ask, kept)
+        else:
+            understood = reading.understander.understand(ask.utterance, ask.request.locale)
+            turn = self._answer(ask, kept, understood, deadline_s)
+        turn = self._worded(turn, reading, degraded)
+        self._keep(ask, kept, turn, degraded)
+        return replace(turn, degraded=tuple(dict.fromkeys((*turn.degraded, *degraded))))
+
+    def _read(self) -> _Reading:
+        """The reading of the snapshot that is served now."""
+        snapshot = self.engine.snapshot
+        if self._reading is None or self._reading.snapshot is not snapshot:
+            vocabulary = open_vocabulary(snapshot.bundle)
+            if snapshot.understander is None or vocabulary is None:
+                raise UnbuiltError(
+                    "utterance", "this bundle has no models of language; train again"
+                )
+            self._reading = _Reading(snapshot, snapshot.understander, vocabulary)
+        return self._reading
+
+    def _recall(self, ask: Ask, degraded: list[Degraded]) -> Kept:
+        """What the conversation has come to; what the caller sent back wins."""
+        owner = ask.request.user or ask.request.session
+        try:
+            kept = self.memory.recall(ask.conversation, owner, ask.now_time)
+        except StoreError as error:
+            logger.error("a conversation cannot be read: %s", error)
+            degraded.append(Degraded(MEMORY_STAGE, Cause.UNAVAILABLE))
+            kept = Kept(owner=owner)
+        dialogue = kept.dialogue if ask.given is None else ask.given
+        return replace(kept, dialogue=checked(dialogue, self._are_items), owner=owner)
+
+    def _are_items(self, ids: Sequence[str]) -> list[bool]:
+        found: list[bool] = (self.engine.snapshot.catalog.indexes_of(ids) >= 0).tolist()
+        return found
+
+    def _answer(self, ask: Ask, kept: Kept, understood: Understood, deadline_s: float) -> Turn:
+        asks = asks_for_products(understood) or has_any(understood, SlotKind.OTHER_BRAND)
+        treated = treatment(understood, self.topics, kept.dialogue.num_failed, asks=asks)
+        intent = understood.intent
+        if treated.sells:
+            intent = chosen_intent(understood, kept.dialogue, asks=asks)
+        followed = follow(kept.dialogue, intent, understood, ask.utterance)
+        finder = Finder(self.engine, ask.request, deadline_s)
+        helper = self.helper
+        replies = Replies(finder, helper, kept, understood, followed, self.currency)
+        if treated.sells and not treated.reason:
+            reply = reply_to(replies, intent)
+        else:
+            reply = self._consolation(replies, treated, ask)
+        turn = _turn(reply, replies)
+        if treated.reason:
+            told = kept.noted(Said(True, plain(ask.utterance)))
+            turn = replace(
+                turn,
+                escalation=Escalation(treated.reason, summary(told, treated, understood)),
+                kinds=turn.kinds | {Kind.ESCALATION},
+            )
+        return turn
+
+    def _consolation(self, replies: Replies, treated: Treatment, ask: Ask) -> Reply:
+        """An apology, help and at most a coupon for the trouble; a person where one is needed."""
+        language, understood = replies.language, replies.understood
+        rejected = _complained_of(replies) if treated.mood is not Mood.CALM else ()
+        person = say("person", language) if treated.reason else ""
+        if understood.intent is Intent.HUMAN and treated.mood is Mood.CALM:
+            hints = suggestions("person", language)
+            return Reply(person, frozenset({Kind.ESCALATION}), suggestions=hints)
+        if treated.mood is Mood.CALM:
+            reply = (
+                reply_to(replies, understood.intent)
+                if understood.intent in HELP_KINDS
+                else replies.unsure()
+            )
+            return replace(reply, text=joined([reply.text, person], language))
+        sorry = say("very_sorry" if treated.mood is Mood.ANGRY else "sorry", language)
+        help_reply = self._first_help(replies, language)
+        has_help = Kind.HELP in help_reply.kinds
+        parts, found = [sorry], Found()
+        if has_help:
+            parts.append(help_reply.text)
+            found = help_reply.found
+        gift = Found() if treated.reason else replies.finder.coupons((GOODWILL,))
+        if gift.items:
+            catalog = self.engine.snapshot.catalog
+            cards = shown_of(gift.items, catalog, language)
+            parts.append(say("goodwill", language, cards=names(cards, language, self.currency)))
+            found = replace(gift, items=(*found.items, *gift.items))
+        kinds = {Kind.HELP} if has_help else set() if treated.reason else {Kind.NONE}
+        kinds |= {Kind.COUPONS} if gift.items else set()
+        return Reply(
+            joined([*parts, person], language),
+            frozenset(kinds),
+            found,
+            suggestions("person" if treated.reason else "help", language),
+            rejected=rejected,
+        )
+
+    def _first_help(self, replies: Replies, language: str) -> Reply:
+        """Help with the matter itself, else with how to complain."""
+        reply = replies.help(("help",))
+        if Kind.HELP in reply.kinds:
+            return reply
+        return replies.help(("help",), _COMPLAINTS[language])
+
+    def _worded(self, turn: Turn, reading: _Reading, degraded: list[Degraded]) -> Turn:
+        """The turn with its cards read, and in the words of the seam where they are true."""
+        language = turn.understood.language if turn.understood else "en"
+        shown = tuple(shown_of(turn.items, reading.snapshot.catalog, language))
+        text = turn.text
+        if self.wording is not None:
+            text = _put(self.wording, turn.text, shown, language, reading.vocabulary, degraded)
+        return replace(turn, text=text, shown=shown)
+
+    def _keep(self, ask: Ask, kept: Kept, turn: Turn, degraded: list[Degraded]) -> None:
+        reasons = {item.item: item.reason for item in turn.items if item.corpus is Corpus.PRODUCT}
+        known = {**kept.reasons, **reasons}
+        shown = turn.dialogue.shown
+        kept = replace(
+            kept.noted(Said(True, plain(ask.utterance)), Said(False, plain(turn.text))),
+            dialogue=turn.dialogue,
+            reasons={item: known[item] for item in shown if item in known},
+            base=turn.base or kept.base,
+        )
+        try:
+            self.memory.keep(ask.conversation, kept, ask.now_time)
+        except StoreError as error:
+            logger.error("a conversation cannot be kept: %s", error)
+            degraded.append(Degraded(MEMORY_STAGE, Cause.UNAVAILABLE))
+
+
+def _turn(reply: Reply, replies: Replies) -> Turn:
+    """The turn of a reply, with what the dialogue has come to."""
+    before, found = replies.dialogue, reply.found
+    shown = tuple(item.item for item in found.items if item.corpus is Corpus.PRODUCT)
+    rejected = tuple(dict.fromkeys((*before.rejected, *reply.rejected)))[-MAX_REJECTED:]
+    dialogue = Dialogue(
+        num_turns=before.num_turns,
+        wishes=replies.followed.wishes if reply.wishes is None else reply.wishes,
+        shown=shown or before.shown,
+        rejected=rejected,
+        asked=reply.asked,
+        num_failed=before.num_failed + 1 if reply.has_failed else 0,
+    )
+    return Turn(
+        text=reply.text,
+        kinds=reply.kinds,
+        dialogue=counted(dialogue),
+        understood=replies.understood,
+        stated=replies.followed.stated,
+        items=found.items,
+        suggestions=reply.suggestions,
+        request=found.request,
+        signals=reply.signals,
+        degraded=found.degraded,
+        missing=found.missing,
+        base=reply.base,
+    )
+
+
+def _complained_of(replies: Replies) -> tuple[str, ...]:
+    """The products that a complaint is about: those pointed at, and those named and bought."""
+    named = [
+        wish for wish in replies.followed.stated if wish.aspect in (Aspect.CATEGORY, Aspect.BRAND)
+    ]
+    named = [wish for wish in named if wish.relation is Relation.IS]
+    if not named:
+        return replies.pointed()
+    bought = replies.finder.again(named, ()).items
+    return (*replies.pointed(), *(item.item for item in bought))
+
+
+def _noted(ask: Ask, kept: Kept) -> Turn:
+    """The answer to a mark or to buttons without words."""
+    language = "zh" if ask.request.locale.lower().startswith("zh") else "en"
+    disliked = tuple(item for item, kind in ask.feedback if kind is not EventKind.LIKE)
+    rejected = tuple(dict.fromkeys((*kept.dialogue.rejected, *disliked)))[-MAX_REJECTED:]
+    return Turn(
+        text=say("noted", language),
+        kinds=frozenset({Kind.SMALLTALK}),
+        dialogue=counted(replace(kept.dialogue, rejected=rejected)),
+    )
+
+
+def _put(
+    wording: Wording,
+    draft: str,
+    shown: Sequence[Shown],
+    language: str,
+    vocabulary: Vocabulary,
+    degraded: list[Degraded],
+) -> str:
+    """The draft in other words, if they are true of the cards; else the draft."""
+    try:
+        text = wording.word(draft, shown, language)
+    except Exception as error:
+        logger.error("the wording fails", exc_info=error)
+        degraded.append(Degraded(WORDING_STAGE, Cause.FAILED))
+        return draft
+    if not text.strip() or (found := untruths(text, shown, vocabulary)):
+        logger.warning("a wording was refused for what is on no card: %s", found)
+        return draft
+    return text
