@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.coupons import Discount
 from feature_store.ranking import History
 from feature_store.schema import Corpus
 from feature_store.state import Rows, UserState
@@ -277,6 +278,23 @@ class ContentDetail:
 
 
 @dataclass(frozen=True, slots=True)
+class CouponDetail:
+    """What a page shows of a coupon for this user and basket; money in micros, 0 for none.
+
+    `saving` is what it gives on the basket, `missing` what the basket lacks of `minimum_basket`,
+    `end_time` microseconds UTC (0: no end), `claim_id` the user's open claim.
+    """
+
+    discount: Discount
+    terms: str = ""
+    saving: int = 0
+    minimum_basket: int = 0
+    missing: int = 0
+    end_time: int = 0
+    claim_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a page shows of an item that is no product, in the language chosen for who asks."""
 
@@ -284,7 +302,7 @@ class Card:
     category: str = ""
     image_url: str = ""
     url: str = ""
-    detail: ContentDetail | None = None
+    detail: ContentDetail | CouponDetail | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import math
 
 from aisle.v1 import recommendation_pb2, slate_pb2
 from online.catalog import Catalog
-from online.types import Card, ContentDetail, Slate
+from online.service.coupon_messages import write_coupon
+from online.types import Card, ContentDetail, CouponDetail, Slate
 
 
 def write_displays(
@@ -20,16 +21,18 @@ def write_displays(
     indexes = catalog.indexes_of([item.item_id for item in response.items])
     for item, place, index in zip(response.items, slate.items, indexes.tolist(), strict=True):
         if place.card is not None:
-            write_card(item, place.card)
+            write_card(item, place.card, currency)
         elif index >= 0:
             write_product(item.display, catalog, index, currency)
 
 
-def write_card(item: slate_pb2.RecommendedItem, card: Card) -> None:
-    """What is shown of an item that is no product."""
+def write_card(item: slate_pb2.RecommendedItem, card: Card, currency: str) -> None:
+    """What is shown of an item that is no product, money in the shop's currency."""
     write_head(item.display, card)
     if isinstance(card.detail, ContentDetail):
         write_content(item.content, card.detail)
+    if isinstance(card.detail, CouponDetail):
+        write_coupon(item.coupon, card.detail, currency)
 
 
 def write_head(display: slate_pb2.Display, card: Card) -> None:

@@ -17,6 +17,7 @@ from online.feedback.attribution import Attribution, TokenSigner
 from online.feedback.identities import Identities
 from online.known import INTERESTED_KINDS
 from online.placements import MAX_PAGE_SIZE
+from online.service.coupon_messages import read_basket_lines
 from online.types import Cause, PurchaseMode, Quota, Reason, Request, Slate
 
 Message = recommendation_pb2.RecommendRequest
@@ -91,6 +92,8 @@ class Edge:
             category=context.category,
             diversity=message.diversity if message.HasField("diversity") else None,
             explores=not message.disable_exploration,
+            basket_lines=read_basket_lines(context, self.currency),
+            channel=context.channel,
         )
 
     def write(

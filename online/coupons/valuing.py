@@ -1,0 +1,125 @@
+"""What showing a coupon is worth: the chance of a redemption, what it adds, what it costs.
+
+    worth = uplift x margin - redemption x cost - redemption x cost x shadow price
+
+`uplift` is by how much showing it raises the probability of a basket, `margin` what such a basket
+earns, `cost` what a redemption gives away. The shadow price is what a unit of the campaign's budget
+could earn elsewhere. Where nothing was learned, both probabilities are the campaign's base rate:
+every redemption is then taken for a basket that would not have been, which flatters coupons and
+ranks those of a campaign by their cost alone; of the same worth, the user's own goods come first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from feature_store.bundle import Bundle
+from feature_store.coupon_features import COUPON_FEATURES, coupon_features
+from feature_store.coupons import MODELS_FILE, Model, decode_learned
+from feature_store.ranking import History
+from online.coupons.columns import Coupons, Micros
+from online.errors import SnapshotError
+
+Floats = NDArray[np.float64]
+Predict = Callable[[NDArray[np.float32]], Floats]
+OWN_GOODS: Final = COUPON_FEATURES.index("own_goods_log")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What was learned, ready to be asked; None: base rates. `prices` are by campaign."""
+
+    redemption: Predict | None
+    uplift: Predict | None
+    prices: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    """By coupon: calibrated probabilities, and how much of its goods the user buys."""
+
+    redemption: Floats
+    uplift: Floats
+    own_goods: Floats
+
+
+def open_models(bundle: Bundle, coupons: Coupons) -> Models:
+    """The models of an opened bundle. Raises SnapshotError for one that this code cannot read."""
+    learned = decode_learned(bundle.json(MODELS_FILE))
+    prices = [learned.shadow_prices.get(one.campaign, 0.0) for one in coupons.campaigns]
+    return Models(
+        _predictor(bundle, learned.redemption),
+        _predictor(bundle, learned.uplift),
+        np.array(prices, np.float64),
+    )
+
+
+def base_rates_only(coupons: Coupons) -> Models:
+    """Where nothing was learned."""
+    return Models(None, None, np.zeros(len(coupons.campaigns)))
+
+
+def estimate(coupons: Coupons, models: Models, history: History, num_baskets: float) -> Estimates:
+    """What the models say of a user with this history and all coupons."""
+    named, lines = coupons.good_for(history.items)
+    features = coupon_features(
+        history,
+        num_baskets,
+        named,
+        lines,
+        np.diff(coupons.goods_starts),
+        coupons.is_for_all,
+        coupons.base_rate,
+    )
+    base = coupons.base_rate.astype(np.float64)
+    redemption = base if models.redemption is None else models.redemption(features)
+    uplift = redemption if models.uplift is None else models.uplift(features)
+    return Estimates(redemption, uplift, features[:, OWN_GOODS].astype(np.float64))
+
+
+def worth(coupons: Coupons, estimates: Estimates, cost: Micros, prices: Floats) -> Floats:
+    """What showing each coupon is worth, in micros; `prices` are live ones by campaign."""
+    spent = estimates.redemption * cost
+    gained: Floats = estimates.uplift * coupons.margin
+    return gained - spent * (1.0 + prices[coupons.campaign])
+
+
+def _predictor(bundle: Bundle, model: Model | None) -> Predict | None:
+    if model is None:
+        return None
+    unknown = [name for name in model.features if name not in COUPON_FEATURES]
+    if unknown:
+        raise SnapshotError(f"a coupon model needs features that this code lacks: {unknown}")
+    columns = [COUPON_FEATURES.index(name) for name in model.features]
+    if model.kind == "linear":
+        return _linear(columns, np.array(model.weights, np.float64), model.intercept)
+    if model.kind == "onnx":
+        return _network(columns, bundle, model.file)
+    raise SnapshotError(
+        f"a coupon model is of the kind {model.kind!r}; this code reads linear, onnx"
+    )
+
+
+def _linear(columns: list[int], weights: Floats, intercept: float) -> Predict:
+    def predict(features: NDArray[np.float32]) -> Floats:
+        return 1.0 / (1.0 + np.exp(-(features[:, columns] @ weights + intercept)))
+
+    return predict
+
+
+def _network(columns: list[int], bundle: Bundle, file: str) -> Predict:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = ort.InferenceSession(str(bundle.path(file)), options)
+    (name,) = (one.name for one in session.get_inputs())
+
+    def predict(features: NDArray[np.float32]) -> Floats:
+        (output,) = session.run(None, {name: np.ascontiguousarray(features[:, columns])})
+        return np.asarray(output, np.float64).reshape(-1)
+
+    return predict
