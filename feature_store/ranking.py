@@ -31,7 +31,7 @@ MAX_DUE_RATIO: Final = 10.0
 MAX_RANK: Final = 40.0
 """Ranks are cut here, so that they do not depend on how many candidates a placement asks for."""
 
-GROUPS: Final = ("type", "category", "brand")
+GROUPS: Final = ("type", "category", "brand", "price_band")
 AFFINITY_HALF_LIFE: Final = HALF_LIVES_DAYS.index(90.0)
 ACTIVITY_HALF_LIFE_DAYS: Final = 30.0
 
@@ -63,6 +63,8 @@ ITEM_FEATURES: Final = (
     "repeat_rate",
     "item_gap",
     "price_log",
+    "discount",
+    "basket_mates",
     "promo",
     "promo_lift",
     "share_of_type",
@@ -79,6 +81,9 @@ USER_FEATURES: Final = (
 
 _DECAY: Final = -1.0 / np.array(HALF_LIVES_DAYS)
 
+PRICE_FLOOR: Final = 0.1
+"""Added to a price before its logarithm, so that what is free has one."""
+
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -89,7 +94,7 @@ class ItemColumns:
     """What a bundle knows of each item for ranking.
 
     `values` has shape (items, ITEM_FEATURES). `groups` has shape (items, GROUPS): a code for
-    the item's type, category and brand, each code belonging to one of the groups only.
+    the item's type, category, brand and price band, each code belonging to one group only.
     `first_time` is the first sale in microseconds UTC, shape (items,).
     """
 

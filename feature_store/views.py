@@ -196,6 +196,8 @@ RANKING_VIEWS: Final = (
     _item("repeat_rate", 120),
     _item("item_gap"),
     _item("price_log", 56),
+    _item("discount", 56),
+    _item("basket_mates", 120),
     _item("promo", kinds=()),
     _item("promo_lift", 56, kinds=()),
     _item("share_of_type", 28),

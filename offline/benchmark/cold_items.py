@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from feature_store.ranking import GROUPS
 from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.benchmark.report import Floats, Line, difference
 from offline.benchmark.setting import Setting
@@ -115,7 +116,7 @@ def recall(task: ColdTask, score: Callable[[Ids], Matrix]) -> Floats:
 
 def affinity(past: Dataset) -> Callable[[Ids], Matrix]:
     """Scores (B, items) by the user's faded purchases in the item's groups; ties at random."""
-    codes = group_codes(past.items)
+    codes = group_codes(past.items, np.zeros(past.num_items))[:, : GROUPS.index("price_band")]
     bought = past.purchases
     weight = np.tile(faded(past), codes.shape[1])
     place = (np.tile(bought.user, codes.shape[1]), codes[bought.item].T.ravel())

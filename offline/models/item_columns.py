@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
-from feature_store.ranking import GROUPS, ITEM_FEATURES, ItemColumns
+from feature_store.ranking import GROUPS, ITEM_FEATURES, PRICE_FLOOR, ItemColumns
 from feature_store.schema import CATEGORY_SEPARATOR, MICROSECONDS_PER_DAY
 from offline.dataset import Dataset, Purchases
 
@@ -23,6 +23,9 @@ PRICE_WINDOW_DAYS = 56
 PROMOTION_WINDOW_DAYS = 56
 REPEAT_WINDOW_DAYS = 30
 NUM_REPEAT_WINDOWS = 3
+DISCOUNT_WINDOW_DAYS = 7
+CO_PURCHASE_WINDOW_DAYS = 120
+NUM_PRICE_BANDS = 5
 ITEM_PRIOR = 10.0
 GROUP_PRIOR = 20.0
 
@@ -40,7 +43,8 @@ class Popular:
 
 def fit_item_columns(dataset: Dataset) -> ItemColumns:
     """The columns of `feature_store.ranking.ITEM_FEATURES` for each item of the dataset."""
-    groups = group_codes(dataset.items)
+    price = _recent_price(dataset)
+    groups = group_codes(dataset.items, price)
     popular = count_buyers(dataset)
     week, month, two_months = popular.buyers.T
     promo, usual = _promotions(dataset)
@@ -54,7 +58,9 @@ def fit_item_columns(dataset: Dataset) -> ItemColumns:
         "first_buyers_28": np.log1p(popular.first[:, 1]),
         "repeat_rate": _repeat_rate(dataset, groups),
         "item_gap": _typical_gap_days(dataset, groups),
-        "price_log": np.log(_recent_price(dataset) + 0.1),
+        "price_log": np.log(price + PRICE_FLOOR),
+        "discount": _discount(dataset, price),
+        "basket_mates": np.log1p(_basket_mates(dataset, groups)),
         "promo": promo,
         "promo_lift": promo - usual,
         "share_of_type": month / np.maximum(type_buyers[groups[:, 0]], 1e-9),
@@ -65,11 +71,12 @@ def fit_item_columns(dataset: Dataset) -> ItemColumns:
     return ItemColumns(matrix, groups, first_time)
 
 
-def group_codes(items: pl.DataFrame) -> NDArray[np.int32]:
-    """Type, category and brand of each item as codes that no two groups share.
+def group_codes(items: pl.DataFrame, price: Floats) -> NDArray[np.int32]:
+    """Type, category, brand and price band of each item as codes that no two groups share.
 
     Shape (items, GROUPS). The type is the whole category path, the category the path without
-    its last level. Items that lack one share the code of the empty name.
+    its last level. The price band says in which fifth of its type's prices the item lies; `price`
+    has shape (items,), 0 for what is not known. Items that lack one share a code.
     """
     levels = pl.col("category").fill_null("").str.split(CATEGORY_SEPARATOR)
     names = items.select(
@@ -78,7 +85,11 @@ def group_codes(items: pl.DataFrame) -> NDArray[np.int32]:
             CATEGORY_SEPARATOR
         ),
         brand=pl.col("brand").fill_null(""),
+        price=pl.Series(price),
     )
+    rank = (pl.col("price").rank("average").over("type") - 0.5) / pl.len().over("type")
+    band = pl.when(pl.col("price") > 0).then((NUM_PRICE_BANDS * rank).floor()).otherwise(-1)
+    names = names.with_columns(price_band=band)
     codes, start = [], 0
     for group in GROUPS:
         own = names[group].rank("dense").to_numpy().astype(np.int32) - 1 + start
@@ -152,10 +163,32 @@ def _typical_gap_days(dataset: Dataset, groups: NDArray[np.int32]) -> Floats:
 
 def _recent_price(dataset: Dataset) -> Floats:
     """The mean price paid of late, else the mean ever paid, else 0."""
-    window = PRICE_WINDOW_DAYS * MICROSECONDS_PER_DAY
-    late = dataset.purchases.between(dataset.horizon_time - window, dataset.horizon_time)
-    prices = [_mean_price(part, dataset.num_items) for part in (late, dataset.purchases)]
-    return np.where(prices[0] > 0, prices[0], prices[1])
+    late = _mean_price(_latest(dataset, PRICE_WINDOW_DAYS), dataset.num_items)
+    return np.where(late > 0, late, _mean_price(dataset.purchases, dataset.num_items))
+
+
+def _discount(dataset: Dataset, usual: Floats) -> Floats:
+    """How much less than usual was paid in the last week, as a share; below 0 for more."""
+    week = _mean_price(_latest(dataset, DISCOUNT_WINDOW_DAYS), dataset.num_items)
+    share = 1.0 - week / np.maximum(usual, 1e-9)
+    return np.where((week > 0) & (usual > 0), np.clip(share, -1.0, 1.0), 0.0)
+
+
+def _latest(dataset: Dataset, days: int) -> Purchases:
+    """The purchases of the last days."""
+    start = dataset.horizon_time - days * MICROSECONDS_PER_DAY
+    return dataset.purchases.between(start, dataset.horizon_time)
+
+
+def _basket_mates(dataset: Dataset, groups: NDArray[np.int32]) -> Floats:
+    """How many other items are bought with each item at the same time, on average."""
+    late = _latest(dataset, CO_PURCHASE_WINDOW_DAYS)
+    order = np.lexsort((late.user, late.time))
+    same = (np.diff(late.user[order]) == 0) & (np.diff(late.time[order]) == 0)
+    basket = np.concatenate(([0], np.cumsum(~same)))[: len(order)]
+    others = np.bincount(basket)[basket] - 1.0 if len(order) else np.zeros(0)
+    item = late.item[order]
+    return _shrunk(_sums(item, others, dataset), _sums(item, np.ones(len(item)), dataset), groups)
 
 
 def _mean_price(purchases: Purchases, num_items: int) -> Floats:

@@ -47,8 +47,8 @@ def columns() -> ItemColumns:
     values = rng.random((NUM_ITEMS - 1, len(ITEM_FEATURES))).astype(np.float32)
     values[:, ITEM_FEATURES.index("item_gap")] = 20.0
     number = np.arange(NUM_ITEMS - 1)
-    groups = np.column_stack((number % 4, 4 + number % 2, 6 + number % 3)).astype(np.int32)
-    return ItemColumns(values, groups, number * 9 * DAY)
+    groups = np.column_stack((number % 4, 4 + number % 2, 6 + number % 3, 9 + number % 5))
+    return ItemColumns(values, groups.astype(np.int32), number * 9 * DAY)
 
 
 def features_of(state: UserState, items: list[int]) -> dict[int, dict[str, float]]:

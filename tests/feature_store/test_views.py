@@ -12,6 +12,7 @@ import pytest
 from feature_store import state
 from feature_store.features import update
 from feature_store.ranking import (
+    GROUPS,
     RATED_SOURCES,
     ItemColumns,
     feature_names,
@@ -39,7 +40,7 @@ NUM_ITEMS = 12
 def columns() -> ItemColumns:
     num_values = sum(view.kept is Kept.BUNDLE for view in RANKING_VIEWS)
     dice = np.random.default_rng(0)
-    groups = np.arange(3 * NUM_ITEMS, dtype=np.int32).reshape(3, NUM_ITEMS).T // 4
+    groups = np.arange(len(GROUPS) * NUM_ITEMS, dtype=np.int32).reshape(-1, NUM_ITEMS).T // 4
     first_time = np.zeros(NUM_ITEMS, np.int64)
     return ItemColumns(dice.random((NUM_ITEMS, num_values), np.float32) + 1, groups, first_time)
 
