@@ -42,6 +42,7 @@ class EventKind(StrEnum):
     LIKE = "like"
     DISLIKE = "dislike"
     NOT_INTERESTED = "not_interested"
+    SATISFACTION = "satisfaction"
 
 
 EVENT_KINDS: Final[tuple[EventKind, ...]] = tuple(EventKind)
@@ -54,6 +55,7 @@ ITEM_KINDS: Final[frozenset[EventKind]] = frozenset(EVENT_KINDS) - {
     EventKind.MAIL_OPEN,
     EventKind.MAIL_CLICK,
     EventKind.UNSUBSCRIBE,
+    EventKind.SATISFACTION,
 }
 
 

@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import error_details_pb2 as google_dot_rpc_dot_error__details__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61isle/v1/event.proto\x12\x08\x61isle.v1\x1a\x15\x61isle/v1/corpus.proto\x1a\x14\x61isle/v1/money.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/rpc/error_details.proto\"\xc6\x05\n\x05\x45vent\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x07user_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nsession_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12-\n\x04kind\x18\x05 \x01(\x0e\x32\x13.aisle.v1.EventKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12*\n\x06\x63orpus\x18\x06 \x01(\x0e\x32\x10.aisle.v1.CorpusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07item_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x30\n\x08quantity\x18\x08 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12\x1e\n\x05price\x18\t \x01(\x0b\x32\x0f.aisle.v1.Money\x12\x1b\n\tbasket_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x33\n\tplacement\x18\x0b \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,63})?$\x12\x17\n\x05query\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12#\n\x11\x61ttribution_token\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08:\xd2\x01\xbaH\xce\x01\x1a^\n\tevent.who\x12$an event needs user_id or session_id\x1a+this.user_id != \'\' || this.session_id != \'\'\x1al\n\nevent.item\x12#an event of this kind needs item_id\x1a\x39this.item_id != \'\' || this.kind in [0, 4, 12, 13, 14, 15]B\x0b\n\t_quantity\"\xec\x01\n\x0c\x45ventOutcome\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.aisle.v1.EventOutcome.Status\x12\x39\n\nviolations\x18\x03 \x03(\x0b\x32%.google.rpc.BadRequest.FieldViolation\"`\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_ACCEPTED\x10\x01\x12\x14\n\x10STATUS_DUPLICATE\x10\x02\x12\x13\n\x0fSTATUS_REJECTED\x10\x03\"G\n\x12WriteEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.EventB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"?\n\x13WriteEventsResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.aisle.v1.EventOutcome\"H\n\x13StreamEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.EventB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"@\n\x14StreamEventsResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.aisle.v1.EventOutcome*\xfd\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x13\n\x0f\x45VENT_KIND_VIEW\x10\x02\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x03\x12\x15\n\x11\x45VENT_KIND_SEARCH\x10\x04\x12\x17\n\x13\x45VENT_KIND_CART_ADD\x10\x05\x12\x1a\n\x16\x45VENT_KIND_CART_REMOVE\x10\x06\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x07\x12\x1b\n\x17\x45VENT_KIND_CONTENT_READ\x10\x08\x12\x1a\n\x16\x45VENT_KIND_COUPON_VIEW\x10\t\x12\x1b\n\x17\x45VENT_KIND_COUPON_CLAIM\x10\n\x12\x1c\n\x18\x45VENT_KIND_COUPON_REDEEM\x10\x0b\x12\x18\n\x14\x45VENT_KIND_MAIL_SENT\x10\x0c\x12\x18\n\x14\x45VENT_KIND_MAIL_OPEN\x10\r\x12\x19\n\x15\x45VENT_KIND_MAIL_CLICK\x10\x0e\x12\x1a\n\x16\x45VENT_KIND_UNSUBSCRIBE\x10\x0f\x12\x13\n\x0f\x45VENT_KIND_LIKE\x10\x10\x12\x16\n\x12\x45VENT_KIND_DISLIKE\x10\x11\x12\x1d\n\x19\x45VENT_KIND_NOT_INTERESTED\x10\x12\x32\xe8\x01\n\x0c\x45ventService\x12g\n\x0bWriteEvents\x12\x1c.aisle.v1.WriteEventsRequest\x1a\x1d.aisle.v1.WriteEventsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/events:write:\x01*\x12o\n\x0cStreamEvents\x12\x1d.aisle.v1.StreamEventsRequest\x1a\x1e.aisle.v1.StreamEventsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:stream:\x01*(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61isle/v1/event.proto\x12\x08\x61isle.v1\x1a\x15\x61isle/v1/corpus.proto\x1a\x14\x61isle/v1/money.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/rpc/error_details.proto\"\xca\x05\n\x05\x45vent\x12\x1a\n\x08\x65vent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12.\n\nevent_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x07user_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x1c\n\nsession_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12-\n\x04kind\x18\x05 \x01(\x0e\x32\x13.aisle.v1.EventKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12*\n\x06\x63orpus\x18\x06 \x01(\x0e\x32\x10.aisle.v1.CorpusB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x07item_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x30\n\x08quantity\x18\x08 \x01(\x01\x42\x19\xbaH\x16\x12\x14\x19\x00\x00\x00\x00\x80\x84.A)\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12\x1e\n\x05price\x18\t \x01(\x0b\x32\x0f.aisle.v1.Money\x12\x1b\n\tbasket_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x33\n\tplacement\x18\x0b \x01(\tB \xbaH\x1dr\x1b\x32\x19^([a-z][a-z0-9_]{0,63})?$\x12\x17\n\x05query\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12#\n\x11\x61ttribution_token\x18\r \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08:\xd6\x01\xbaH\xd2\x01\x1a^\n\tevent.who\x12$an event needs user_id or session_id\x1a+this.user_id != \'\' || this.session_id != \'\'\x1ap\n\nevent.item\x12#an event of this kind needs item_id\x1a=this.item_id != \'\' || this.kind in [0, 4, 12, 13, 14, 15, 19]B\x0b\n\t_quantity\"\xec\x01\n\x0c\x45ventOutcome\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12-\n\x06status\x18\x02 \x01(\x0e\x32\x1d.aisle.v1.EventOutcome.Status\x12\x39\n\nviolations\x18\x03 \x03(\x0b\x32%.google.rpc.BadRequest.FieldViolation\"`\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATUS_ACCEPTED\x10\x01\x12\x14\n\x10STATUS_DUPLICATE\x10\x02\x12\x13\n\x0fSTATUS_REJECTED\x10\x03\"G\n\x12WriteEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.EventB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"?\n\x13WriteEventsResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.aisle.v1.EventOutcome\"H\n\x13StreamEventsRequest\x12\x31\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x0f.aisle.v1.EventB\x10\xbaH\r\x92\x01\n\x08\x01\x10\xe8\x07\"\x03\xd8\x01\x03\"@\n\x14StreamEventsResponse\x12(\n\x08outcomes\x18\x01 \x03(\x0b\x32\x16.aisle.v1.EventOutcome*\x9a\x04\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45VENT_KIND_IMPRESSION\x10\x01\x12\x13\n\x0f\x45VENT_KIND_VIEW\x10\x02\x12\x14\n\x10\x45VENT_KIND_CLICK\x10\x03\x12\x15\n\x11\x45VENT_KIND_SEARCH\x10\x04\x12\x17\n\x13\x45VENT_KIND_CART_ADD\x10\x05\x12\x1a\n\x16\x45VENT_KIND_CART_REMOVE\x10\x06\x12\x17\n\x13\x45VENT_KIND_PURCHASE\x10\x07\x12\x1b\n\x17\x45VENT_KIND_CONTENT_READ\x10\x08\x12\x1a\n\x16\x45VENT_KIND_COUPON_VIEW\x10\t\x12\x1b\n\x17\x45VENT_KIND_COUPON_CLAIM\x10\n\x12\x1c\n\x18\x45VENT_KIND_COUPON_REDEEM\x10\x0b\x12\x18\n\x14\x45VENT_KIND_MAIL_SENT\x10\x0c\x12\x18\n\x14\x45VENT_KIND_MAIL_OPEN\x10\r\x12\x19\n\x15\x45VENT_KIND_MAIL_CLICK\x10\x0e\x12\x1a\n\x16\x45VENT_KIND_UNSUBSCRIBE\x10\x0f\x12\x13\n\x0f\x45VENT_KIND_LIKE\x10\x10\x12\x16\n\x12\x45VENT_KIND_DISLIKE\x10\x11\x12\x1d\n\x19\x45VENT_KIND_NOT_INTERESTED\x10\x12\x12\x1b\n\x17\x45VENT_KIND_SATISFACTION\x10\x13\x32\xe8\x01\n\x0c\x45ventService\x12g\n\x0bWriteEvents\x12\x1c.aisle.v1.WriteEventsRequest\x1a\x1d.aisle.v1.WriteEventsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/events:write:\x01*\x12o\n\x0cStreamEvents\x12\x1d.aisle.v1.StreamEventsRequest\x1a\x1e.aisle.v1.StreamEventsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/events:stream:\x01*(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,7 +60,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENT'].fields_by_name['attribution_token']._loaded_options = None
   _globals['_EVENT'].fields_by_name['attribution_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_EVENT']._loaded_options = None
-  _globals['_EVENT']._serialized_options = b'\272H\316\001\032^\n\tevent.who\022$an event needs user_id or session_id\032+this.user_id != \'\' || this.session_id != \'\'\032l\n\nevent.item\022#an event of this kind needs item_id\0329this.item_id != \'\' || this.kind in [0, 4, 12, 13, 14, 15]'
+  _globals['_EVENT']._serialized_options = b'\272H\322\001\032^\n\tevent.who\022$an event needs user_id or session_id\032+this.user_id != \'\' || this.session_id != \'\'\032p\n\nevent.item\022#an event of this kind needs item_id\032=this.item_id != \'\' || this.kind in [0, 4, 12, 13, 14, 15, 19]'
   _globals['_WRITEEVENTSREQUEST'].fields_by_name['events']._loaded_options = None
   _globals['_WRITEEVENTSREQUEST'].fields_by_name['events']._serialized_options = b'\272H\r\222\001\n\010\001\020\350\007\"\003\330\001\003'
   _globals['_STREAMEVENTSREQUEST'].fields_by_name['events']._loaded_options = None
@@ -69,22 +69,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVENTSERVICE'].methods_by_name['WriteEvents']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/events:write:\001*'
   _globals['_EVENTSERVICE'].methods_by_name['StreamEvents']._loaded_options = None
   _globals['_EVENTSERVICE'].methods_by_name['StreamEvents']._serialized_options = b'\202\323\344\223\002\026\"\021/v1/events:stream:\001*'
-  _globals['_EVENTKIND']._serialized_start=1434
-  _globals['_EVENTKIND']._serialized_end=1943
+  _globals['_EVENTKIND']._serialized_start=1438
+  _globals['_EVENTKIND']._serialized_end=1976
   _globals['_EVENT']._serialized_start=204
-  _globals['_EVENT']._serialized_end=914
-  _globals['_EVENTOUTCOME']._serialized_start=917
-  _globals['_EVENTOUTCOME']._serialized_end=1153
-  _globals['_EVENTOUTCOME_STATUS']._serialized_start=1057
-  _globals['_EVENTOUTCOME_STATUS']._serialized_end=1153
-  _globals['_WRITEEVENTSREQUEST']._serialized_start=1155
-  _globals['_WRITEEVENTSREQUEST']._serialized_end=1226
-  _globals['_WRITEEVENTSRESPONSE']._serialized_start=1228
-  _globals['_WRITEEVENTSRESPONSE']._serialized_end=1291
-  _globals['_STREAMEVENTSREQUEST']._serialized_start=1293
-  _globals['_STREAMEVENTSREQUEST']._serialized_end=1365
-  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1367
-  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1431
-  _globals['_EVENTSERVICE']._serialized_start=1946
-  _globals['_EVENTSERVICE']._serialized_end=2178
+  _globals['_EVENT']._serialized_end=918
+  _globals['_EVENTOUTCOME']._serialized_start=921
+  _globals['_EVENTOUTCOME']._serialized_end=1157
+  _globals['_EVENTOUTCOME_STATUS']._serialized_start=1061
+  _globals['_EVENTOUTCOME_STATUS']._serialized_end=1157
+  _globals['_WRITEEVENTSREQUEST']._serialized_start=1159
+  _globals['_WRITEEVENTSREQUEST']._serialized_end=1230
+  _globals['_WRITEEVENTSRESPONSE']._serialized_start=1232
+  _globals['_WRITEEVENTSRESPONSE']._serialized_end=1295
+  _globals['_STREAMEVENTSREQUEST']._serialized_start=1297
+  _globals['_STREAMEVENTSREQUEST']._serialized_end=1369
+  _globals['_STREAMEVENTSRESPONSE']._serialized_start=1371
+  _globals['_STREAMEVENTSRESPONSE']._serialized_end=1435
+  _globals['_EVENTSERVICE']._serialized_start=1979
+  _globals['_EVENTSERVICE']._serialized_end=2211
 # @@protoc_insertion_point(module_scope)

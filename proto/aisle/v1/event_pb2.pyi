@@ -67,6 +67,8 @@ class _EventKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_EventKind.Va
     """The user dislikes the item, or did not find it helpful."""
     EVENT_KIND_NOT_INTERESTED: _EventKind.ValueType  # 18
     """The user does not want to be shown the item."""
+    EVENT_KIND_SATISFACTION: _EventKind.ValueType  # 19
+    """Gave a conversation a mark: `quantity`, from 1 (bad) to 5 (good)."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """What a user did, or what was done towards them."""
@@ -109,6 +111,8 @@ EVENT_KIND_DISLIKE: EventKind.ValueType  # 17
 """The user dislikes the item, or did not find it helpful."""
 EVENT_KIND_NOT_INTERESTED: EventKind.ValueType  # 18
 """The user does not want to be shown the item."""
+EVENT_KIND_SATISFACTION: EventKind.ValueType  # 19
+"""Gave a conversation a mark: `quantity`, from 1 (bad) to 5 (good)."""
 
 @typing.final
 class Event(message.Message):
@@ -142,7 +146,7 @@ class Event(message.Message):
     corpus: corpus_pb2.Corpus.ValueType
     """Corpus of the item; unspecified: product."""
     item_id: builtins.str
-    """The item it happened to; required by every kind but search, mails and unsubscribe."""
+    """The item it happened to; required by every kind but search, mails, unsubscribe and satisfaction."""
     quantity: builtins.float
     """How many, or how much by weight; absent: 1."""
     basket_id: builtins.str
