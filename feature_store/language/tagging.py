@@ -25,16 +25,97 @@ LABELS: Final = ("O", *(f"{place}-{kind}" for kind in SlotKind for place in "BI"
 FORBIDDEN: Final = -1e9
 _NUMERALS: Final = frozenset("零〇一二两三四五六七八九十百千万半几")
 _NUMBER_WORDS: Final = frozenset(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety "
-    "hundred dozen couple half few".split()
+    [
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+        "dozen",
+        "couple",
+        "half",
+        "few",
+    ]
 )
-_MONEY: Final = frozenset("$ ¥ € £ 块 元 刀 钱 dollar bucks buck usd rmb cent cents 毛 角".split())
+_MONEY: Final = frozenset(
+    [
+        "$",
+        "¥",
+        "€",
+        "£",
+        "块",
+        "元",
+        "刀",
+        "钱",
+        "dollar",
+        "bucks",
+        "buck",
+        "usd",
+        "rmb",
+        "cent",
+        "cents",
+        "毛",
+        "角",
+    ]
+)
 _REACH: Final = 6
 """How far a negation and a comparing word are felt, in tokens."""
 _NEGATIONS: Final = frozenset(
-    "no without not minus free skip exclude except besides allergic hate hates stop never nothing "
-    "don't doesn't aren't isn't dont doesnt 不 别 没 无 去 除 忌 免 敏".split()
+    [
+        "no",
+        "without",
+        "not",
+        "minus",
+        "free",
+        "skip",
+        "exclude",
+        "except",
+        "besides",
+        "allergic",
+        "hate",
+        "hates",
+        "stop",
+        "never",
+        "nothing",
+        "don't",
+        "doesn't",
+        "aren't",
+        "isn't",
+        "dont",
+        "doesnt",
+        "不",
+        "别",
+        "没",
+        "无",
+        "去",
+        "除",
+        "忌",
+        "免",
+        "敏",
+    ]
 )
 
 
@@ -113,7 +194,9 @@ def spans_of(labels: Sequence[int]) -> list[tuple[int, int, SlotKind]]:
     return spans
 
 
-def features_of(words: Sequence[str], keys: Sequence[str], matches: Sequence[Match]) -> list[Hashes]:
+def features_of(
+    words: Sequence[str], keys: Sequence[str], matches: Sequence[Match]
+) -> list[Hashes]:
     """The hashes of each token's features.
 
     `words` are the tokens in normal form, `keys` the same set right and without plural, `matches`
@@ -143,7 +226,9 @@ def features_of(words: Sequence[str], keys: Sequence[str], matches: Sequence[Mat
             *(f"x{side}" for side in sides[place]),
             *(f"x{side}|{name}" for side in sides[place] for name in names[place]),
         ]  # fmt: skip
-        found.append(np.array([crc32(text.encode("utf-8", "replace")) for text in texts], np.uint32))
+        found.append(
+            np.array([crc32(text.encode("utf-8", "replace")) for text in texts], np.uint32)
+        )
     return found
 
 

@@ -53,7 +53,23 @@ _ORDINALS: Final = {
 }  # fmt: skip
 _UNITS: Final = {
     "en": ("",),
-    "zh": ("个", "瓶", "盒", "包", "袋", "箱", "斤", "罐", "份", "桶", "件", "支", "条", "块", "杯"),
+    "zh": (
+        "个",
+        "瓶",
+        "盒",
+        "包",
+        "袋",
+        "箱",
+        "斤",
+        "罐",
+        "份",
+        "桶",
+        "件",
+        "支",
+        "条",
+        "块",
+        "杯",
+    ),
 }
 _MORE_QUANTITIES: Final = {
     "en": ("a couple", "a dozen", "half a dozen", "a few", "two dozen", "12", "20", "24"),
@@ -100,7 +116,9 @@ class Filler:
         def place(found: re.Match[str]) -> str:
             kind = SlotKind(found[1])
             words = (
-                self._price(language, prices[kind]) if kind in prices else self._word(kind, language)
+                self._price(language, prices[kind])
+                if kind in prices
+                else self._word(kind, language)
             )
             return f"[{words}]({kind})"
 
@@ -150,7 +168,9 @@ class Filler:
         left, here, after = words[:place], words[place], words[place + 1 :]
         if not (here + after[:1]).isalpha():
             return words
-        return self._one((left + after, left + here + here + after, left + after[0] + here + after[1:]))
+        return self._one(
+            (left + after, left + here + here + after, left + after[0] + here + after[1:])
+        )
 
 
 def draw_utterances(entries: Sequence[Entry], num_each: int, seed: int) -> list[Utterance]:

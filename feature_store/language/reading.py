@@ -1,0 +1,32 @@
+"""A text read once for all that looks at it: normal form, tokens, and keys with slips set right."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from feature_store.language.gazetteer import keys_of
+from feature_store.language.normal import Normal, Token, normalise, tokens_of
+from feature_store.language.spelling import Speller
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A text's normal form and tokens; `words` and `keys` have one entry a token."""
+
+    normal: Normal
+    tokens: list[Token]
+    words: list[str]
+    keys: list[str]
+
+
+class Reader:
+    """Reads texts with the spelling of a vocabulary, the most frequent word first."""
+
+    def __init__(self, vocabulary: Iterable[str]) -> None:
+        self._speller = Speller(vocabulary)
+
+    def read(self, text: str) -> Read:
+        """A text as models see it; never fails."""
+        normal = normalise(text)
+        tokens = tokens_of(normal.text)
+        words = [token.text for token in tokens]
+        return Read(normal, tokens, words, keys_of(map(self._speller.correct, words)))

@@ -1,0 +1,71 @@
+"""What models are given of a text: the columns for its intent, and those for its feeling.
+
+Training and serving call these, so that both see the same. Knows no model.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Final
+
+import numpy as np
+import rjieba
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from feature_store.language.grams import Hashes, character_grams, word_grams
+from feature_store.language.labels import SlotKind
+from feature_store.language.normal import is_han
+
+Spans = Sequence[tuple[int, int, SlotKind]]
+
+_VALENCE_STEPS: Final = 4
+"""How finely VADER's valence from -1 to 1 becomes columns."""
+
+
+def intent_columns(keys: Sequence[str], spans: Spans) -> Hashes:
+    """The columns of a text's intent, ascending: its words, its characters, and its words with
+    each slot as the name of its kind. `keys` are those of its tokens, `spans` its slots."""
+    text = " ".join(keys)
+    parts = (
+        *character_grams(text, 2, 5),
+        *word_grams(keys, 1, 2),
+        *word_grams(_with_kinds(keys, spans), 1, 3),
+    )
+    return np.unique(np.concatenate(parts))
+
+
+def feeling_columns(text: str, keys: Sequence[str]) -> Hashes:
+    """The columns of a text's feeling, ascending. `text` is its normal form.
+
+    n-grams of characters and of words, cut by a dictionary in Chinese, and the valence of the
+    English words after VADER (Hutto and Gilbert 2014).
+    """
+    words = rjieba.cut(text) if is_han(text) else list(keys)
+    parts = (
+        *character_grams(text, 1, 4),
+        *word_grams(words, 1, 2),
+        *word_grams(_valence(text), 1, 1),
+    )
+    return np.unique(np.concatenate(parts))
+
+
+def _with_kinds(keys: Sequence[str], spans: Spans) -> list[str]:
+    words: list[str] = []
+    end = 0
+    for start, stop, kind in sorted(spans):
+        words += (*keys[end:start], f"<{kind}>")
+        end = stop
+    return [*words, *keys[end:]]
+
+
+def _valence(text: str) -> list[str]:
+    """Steps of the valence as words, each with those before it, so that more is more."""
+    if text.isascii() is False and is_han(text):
+        return []
+    valence = _vader().polarity_scores(text)["compound"]
+    side = "good" if valence > 0 else "bad"
+    return [f"<{side} {step}>" for step in range(round(abs(valence) * _VALENCE_STEPS) + 1) if step]
+
+
+@cache
+def _vader() -> Any:
+    return SentimentIntensityAnalyzer()
