@@ -130,6 +130,29 @@ def to_micros(amount: float) -> int:
     return round(amount * MICROS)
 
 
+def coupon_account(item: str) -> str:
+    """The ledger's account of a coupon."""
+    return f"coupon/{item}"
+
+
+def campaign_account(campaign: str) -> str:
+    """The ledger's account of a campaign."""
+    return f"campaign/{campaign}"
+
+
+def own_account(item: str, name: str) -> str:
+    """The ledger's account of a coupon of one user or visit, `name` being what its claims have."""
+    return f"{name}/{item}"
+
+
+def expectation_name(mailing: str, campaign: str) -> str:
+    """What the ledger calls the money that a mailing's claims of a campaign are expected to take.
+
+    `mailing` is what claims from its mails carry as `context.campaign`.
+    """
+    return f"mailing/{mailing}/{campaign}"
+
+
 def encode_coupons(campaigns: Sequence[Campaign], coupons: Sequence[Coupon]) -> dict[str, Any]:
     """The JSON of `COUPONS_FILE`; what is at its default is left out."""
     return {

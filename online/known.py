@@ -50,21 +50,31 @@ _IS_INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KIN
 class Known:
     """The states of the user and of the session, empty for what is not known.
 
-    `traits` are what the shop says of the user, `name` is the pseudonym that claims are under: that
-    of the user, after merges, else of the visit.
+    `traits` are what the shop says of the user, `name` is what claims are under: the user, after
+    merges, else the visit, "" for nobody.
     """
 
     user: UserState = EMPTY
     session: UserState = EMPTY
     consent: Consent = EVERYTHING
     traits: frozenset[str] = frozenset()
-    name: bytes = b""
+    name: str = ""
 
     def recent_keys(self, time: int) -> NDArray[np.uint64]:
         """Keys of the items that the visit at `time` showed interest in, shape (n,)."""
         states = (self.user, self.session)
         parts = [_recent_keys(state.recent, time) for state in states if len(state.recent)]
         return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def user_name(user: bytes) -> str:
+    """What claims of a user are under, `user` being the 32-byte pseudonym."""
+    return f"user/{user.hex()}"
+
+
+def visit_name(session: bytes) -> str:
+    """What claims of a visit are under: a shop may number visits as it numbers users."""
+    return f"visit/{session.hex()}" if session else ""
 
 
 def record_keys(request: Request) -> list[bytes]:
@@ -103,15 +113,15 @@ def known_of(request: Request, found: Mapping[bytes, bytes | None]) -> Known:
     elif moved:
         user, session = moved.target, None
     if not user:
-        return Known(session=_state(session), name=request.session)
+        return Known(session=_state(session), name=visit_name(request.session))
     consent = Consent.decode(found[consent_key(user)])
     if not consent.personalization:
-        return Known(consent=consent, name=user)
+        return Known(consent=consent, name=user_name(user))
     state = _state(found[state_key(user)])
     traits = decode_traits(found.get(traits_key(user)))
     if request.user:
-        return Known(state, _state(session), consent, traits, user)
-    return Known(session=state, consent=consent, traits=traits, name=user)
+        return Known(state, _state(session), consent, traits, user_name(user))
+    return Known(session=state, consent=consent, traits=traits, name=user_name(user))
 
 
 def _state(value: bytes | None) -> UserState:

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from feature_store.coupons import campaign_account, coupon_account, own_account
 from feature_store.ids import hash64
 from feature_store.ledger import Account, Charge, Ledger, State
 from feature_store.store import OnlineStore
@@ -27,28 +28,13 @@ PRICE_PREFIX: Final = b"w1/"
 _PRICE: Final = struct.Struct("<ddd")
 
 
-def coupon_account(item: str) -> str:
-    """The ledger's account of a coupon."""
-    return f"coupon/{item}"
-
-
-def campaign_account(campaign: str) -> str:
-    """The ledger's account of a campaign."""
-    return f"campaign/{campaign}"
-
-
-def user_account(item: str, user: str) -> str:
-    """The ledger's account of a coupon of one user, `user` a pseudonym in hexadecimal."""
-    return f"user/{user}/{item}"
-
-
-def charges_of(coupons: Coupons, place: int, user: str) -> tuple[Charge, ...]:
+def charges_of(coupons: Coupons, place: int, name: str) -> tuple[Charge, ...]:
     """What a claim of a coupon uses, and the limits of each."""
     coupon = coupons.coupons[place]
     campaign = coupons.campaigns[coupons.campaign[place]]
     return (
         Charge(
-            user_account(coupon.item, user),
+            own_account(coupon.item, name),
             max_claims=coupon.max_claims_per_user or None,
             is_shared=False,
         ),
@@ -82,15 +68,15 @@ class LiveCoupons:
                 self._usage = self._columns()
             return self._usage
 
-    def holdings(self, user: str, now_time: int) -> Holdings:
-        """What this user has claimed. Raises LedgerError.
+    def holdings(self, name: str, now_time: int) -> Holdings:
+        """What this user or visit has claimed. Raises LedgerError.
 
-        `user` is the pseudonym in hexadecimal. A reservation that has ended by `now_time` counts
+        `name` is as in `Known.name`. A reservation that has ended by `now_time` counts
         no more.
         """
         claims = np.zeros(len(self.coupons), np.int64)
         open_claims: dict[int, str] = {}
-        for claim in self.ledger.claims_of(user) if user else ():
+        for claim in self.ledger.claims_of(name) if name else ():
             place = self.coupons.index.get(claim.item)
             is_open = claim.state is State.RESERVED
             if place is None or (is_open and claim.expire_time <= now_time):

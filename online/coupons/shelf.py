@@ -77,7 +77,7 @@ class CouponShelf:
             usage, holdings = nothing_used(self.coupons), holds_nothing(self.coupons)
         else:
             usage = self.live.usage()
-            holdings = self.live.holdings(known.name.hex(), request.request_time)
+            holdings = self.live.holdings(known.name, request.request_time)
         return Situation(
             time=request.request_time,
             usage=usage,

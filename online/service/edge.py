@@ -75,8 +75,8 @@ class Edge:
         return Request(
             request_time=request_time,
             placement=message.placement,
-            user=self._pseudonym(message.user_id),
-            session=self._pseudonym(message.session_id),
+            user=self.pseudonym(message.user_id),
+            session=self.pseudonym(message.session_id),
             session_items=tuple(item for item, kind in kinds if kind in _WELCOME),
             context_items=tuple(context.item_ids),
             basket_items=tuple(line.item_id for line in context.basket),
@@ -85,7 +85,7 @@ class Edge:
             corpora=quotas(message),
             languages=self._languages(context),
             purchase_mode=_PURCHASE_MODES.get(message.purchase_mode, PurchaseMode.ANY),
-            locale=self._language(context),
+            locale=self.language(context),
             device=_DEVICES.get(context.device, ""),
             filter=message.filter,
             region=context.region,
@@ -138,7 +138,8 @@ class Edge:
             arm=response.arm,
         )
 
-    def _pseudonym(self, raw: str) -> bytes:
+    def pseudonym(self, raw: str) -> bytes:
+        """Of a raw id; empty for nobody."""
         return self.identities.digest(raw) if raw else b""
 
     def _languages(self, context: context_pb2.Context) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ class Edge:
         wanted = (context.locale, *context.fallback_locales, self.locale)
         return tuple(dict.fromkeys(reasons.language(one) for one in wanted if one))
 
-    def _language(self, context: context_pb2.Context) -> str:
+    def language(self, context: context_pb2.Context) -> str:
         """The first locale asked for that there are texts in; else the shop's."""
         for locale in (context.locale, *context.fallback_locales):
             if reasons.language(locale) in reasons.LANGUAGES:
