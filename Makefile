@@ -10,7 +10,7 @@ DEV := .venv/ready-dev-$(EXTRA)
 PYTEST_FLAGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-materialize bench-gpu clean
+.PHONY: help demo serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-materialize bench-export bench-gpu clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-store: $(RUN) ## Measure each online store: reads, durable events, event t
 
 bench-materialize: $(RUN) ## Fill the online store from synthetic tables, BENCH_FLAGS="--events 100000000"
 	$(PY) -m infra.bench.bench_materialize $(BENCH_FLAGS)
+
+bench-export: $(RUN) ## Export a campaign over a shop of a million products and users
+	$(PY) -m infra.bench.bench_export $(BENCH_FLAGS)
 
 bench-gpu: $(RUN) ## Measure search on a GPU beside the CPU, on a host that has one
 	$(PY) -m infra.bench.bench_gpu $(BENCH_FLAGS)
