@@ -4,15 +4,38 @@ Item indexes follow the order of the ids, so that a tie broken by index is broke
 Knows nothing of users or models.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle, StringTable
 from feature_store.ids import hash64_many
-from online.types import Indexes
+from online.types import NO_ITEMS, Indexes
+
+NO_KEYS: Final = np.zeros(0, np.uint64)
+
+
+class GrownTexts(StringTable):
+    """Texts of a bundle, some of them changed, and those of items that came after it."""
+
+    def __init__(self, table: StringTable, changed: Mapping[int, str], more: Sequence[str]) -> None:
+        """`changed` by index, `more` those that follow; neither is changed afterwards."""
+        self._table, self._changed, self._more = table, changed, more
+        self._num_kept = len(table)
+
+    def __len__(self) -> int:
+        """The number of strings."""
+        return self._num_kept + len(self._more)
+
+    def __getitem__(self, position: int) -> str:
+        """String number `position`, counted from 0."""
+        if position >= self._num_kept:
+            return self._more[position - self._num_kept]
+        text = self._changed.get(position)
+        return self._table[position] if text is None else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +43,8 @@ class Catalog:
     """Item columns of one bundle, memory-mapped; all have one entry an item.
 
     `price` is NaN where unknown. `sorted_keys` are the items' 64-bit keys in ascending order
-    and `sorted_index` the index of each.
+    and `sorted_index` the index of each; `more_keys` and `more_index` those of items that came
+    after the bundle.
     """
 
     ids: StringTable
@@ -33,6 +57,8 @@ class Catalog:
     available: NDArray[np.bool_]
     sorted_keys: NDArray[np.uint64]
     sorted_index: Indexes
+    more_keys: NDArray[np.uint64] = field(default_factory=lambda: NO_KEYS)
+    more_index: Indexes = field(default_factory=lambda: NO_ITEMS)
 
     def __len__(self) -> int:
         """The number of items."""
@@ -46,13 +72,17 @@ class Catalog:
         np.minimum(place, len(self.sorted_keys) - 1, out=place)
         found = self.sorted_index[place]
         found[self.sorted_keys[place] != keys] = -1
-        return found
+        return self._with_more(keys, found) if len(self.more_keys) else found
 
     def indexes_of(self, ids: Sequence[str]) -> Indexes:
         """The index of each id, -1 where the bundle has no such item; shape (n,)."""
         if not ids:
             return np.zeros(0, np.int32)
         return self.indexes_of_keys(hash64_many(ids))
+
+    def _with_more(self, keys: NDArray[np.uint64], found: Indexes) -> Indexes:
+        place = np.minimum(self.more_keys.searchsorted(keys), len(self.more_keys) - 1)
+        return np.where(self.more_keys[place] == keys, self.more_index[place], found)
 
 
 def open_catalog(bundle: Bundle) -> Catalog:

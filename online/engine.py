@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
+from feature_store.catalog_log import CatalogLog
 from feature_store.errors import StateFormatError
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
 from online.completion import complete
 from online.corpora import ask_shelves, joined, needs_products
+from online.delta.following import Following
 from online.explain.causes import reasons_of, source_names
 from online.explain.explaining import Explanation, explain
 from online.known import Known, known_of, read_records, record_keys
@@ -47,24 +49,35 @@ class Engine:
         snapshot: Snapshot,
         watch: Callable[[Snapshot], Snapshot] | None = None,
         metrics: Metrics | None = None,
+        log: CatalogLog | None = None,
     ) -> None:
         """`snapshot` may be exchanged at any time by assigning `engine.snapshot`.
 
-        `watch` makes of each snapshot one that is watched, see `online.parity`.
+        `watch` makes of each snapshot one that is watched, see `online.parity`. What `log` says of
+        the catalogue is in force for the next request; None: the catalogue is the bundle's.
         """
-        self._watch = watch
+        self._watch = watch or _unwatched
+        self._following = None if log is None else Following(log, self._watch)
         self.snapshot = snapshot
         self._store = store
         self._times = StageTimes(metrics=metrics or Metrics())
 
     @property
     def snapshot(self) -> Snapshot:
-        """What requests are answered from."""
-        return self._snapshot
+        """What requests are answered from: the bundle, and what changed in the shop since."""
+        return self._snapshot if self._following is None else self._following.current()
 
     @snapshot.setter
     def snapshot(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot if self._watch is None else self._watch(snapshot)
+        if self._following is None:
+            self._snapshot = self._watch(snapshot)
+        else:
+            self._following.begin(snapshot)
+
+    @property
+    def base(self) -> Snapshot:
+        """The bundle as it is, without what changed in the shop since."""
+        return self._snapshot if self._following is None else self._following.base
 
     def recommend(self, request: Request, deadline_s: float = NO_DEADLINE) -> Slate:
         """One slate; `deadline_s` is an instant of `time.perf_counter`.
@@ -143,6 +156,10 @@ class Engine:
             _known(request, found, attempt)
             for request, attempt in zip(requests, attempts, strict=True)
         ]
+
+
+def _unwatched(snapshot: Snapshot) -> Snapshot:
+    return snapshot
 
 
 def _known(request: Request, found: Mapping[bytes, bytes | None], attempts: Attempts) -> Known:

@@ -150,6 +150,11 @@ class Settings:
         return self.store or f"lmdb:{self.home / 'store'}"
 
     @property
+    def shares_store(self) -> bool:
+        """Whether the online store serves several machines."""
+        return self.store_url.partition(":")[0] in ("redis", "rediss", "unix")
+
+    @property
     def host(self) -> str:
         """The part of the address before the port."""
         return self.address.rpartition(":")[0]

@@ -22,7 +22,7 @@ from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes, with_room
 from online.offering.rules import RULES_FILE, read_rules
-from online.offering.shop import Shop
+from online.offering.shop import Offering, Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
 from online.stages.browsing import browsing_sources
@@ -46,7 +46,7 @@ class Snapshot:
 
     bundle: Bundle
     catalog: Catalog
-    shop: Shop
+    shop: Offering
     placements: Mapping[str, Placement]
     pipelines: Mapping[str, Pipeline]
     shelves: Mapping[Corpus, Shelf] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     attributes = open_attributes(bundle)
     shown = with_room(bundle, attributes)
     rules = read_rules(bundle.json(RULES_FILE), tuple(PLACEMENTS))
-    shop = Shop(catalog, attributes, PLACEMENTS, rules)
+    shop = Shop(catalog, attributes, PLACEMENTS, rules, shown)
     everything = (
         *_sources(bundle),
         *neighbour_sources(bundle, catalog),

@@ -10,8 +10,6 @@ from feature_store.catalog_log.changes import (
     LoggedChange,
     Outcome,
     Reading,
-    merged,
-    outcome_of,
 )
 from feature_store.catalog_log.seam import CatalogLog, open_catalog_log
 
@@ -21,7 +19,5 @@ __all__ = [
     "LoggedChange",
     "Outcome",
     "Reading",
-    "merged",
     "open_catalog_log",
-    "outcome_of",
 ]

@@ -60,12 +60,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoggedChange:
-    """The newest state of a product, its place in the log, and when it was changed last.
+    """The newest state of a product, its place in the log, and when it was changed.
 
-    `change_time` is in microseconds UTC. `is_new`: no bundle had the product when it was written.
+    `first_time` is when the log first heard of it and `change_time` when last, microseconds UTC.
+    `is_new`: no bundle had the product when it was written.
     """
 
     sequence: int
+    first_time: int
     change_time: int
     change: Change
     is_new: bool
@@ -85,6 +87,19 @@ def merged(before: Change | None, change: Change) -> Change:
         fields={**before.fields, **change.fields},
         is_whole=before.is_whole,
         reading=change.reading or before.reading,
+    )
+
+
+def after(
+    before: LoggedChange | None, change: Change, change_time: int, sequence: int, *, is_new: bool
+) -> LoggedChange:
+    """The row of a product after a change, `before` being its row until then."""
+    return LoggedChange(
+        sequence=sequence,
+        first_time=change_time if before is None else before.first_time,
+        change_time=change_time,
+        change=merged(None if before is None else before.change, change),
+        is_new=is_new,
     )
 
 
@@ -108,6 +123,7 @@ def encode(logged: LoggedChange) -> bytes:
     change, reading = logged.change, logged.change.reading
     row: dict[str, Any] = {
         "sequence": logged.sequence,
+        "first_time": logged.first_time,
         "change_time": logged.change_time,
         "is_new": logged.is_new,
         "item": change.item,
@@ -136,7 +152,8 @@ def decode(data: bytes | str) -> LoggedChange:
         is_deleted=row["is_deleted"],
         reading=None if reading is None else _reading(reading),
     )
-    return LoggedChange(row["sequence"], row["change_time"], change, row["is_new"])
+    times = row["first_time"], row["change_time"]
+    return LoggedChange(row["sequence"], *times, change, row["is_new"])
 
 
 def _reading(row: Mapping[str, str]) -> Reading:

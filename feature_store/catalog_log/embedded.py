@@ -18,10 +18,10 @@ from feature_store.catalog_log.changes import (
     Change,
     LoggedChange,
     Outcome,
+    after,
     decode,
     encode,
     is_kept,
-    merged,
     outcome_of,
 )
 from feature_store.errors import CatalogLogError
@@ -126,10 +126,10 @@ class EmbeddedLog:
             return outcome
         if found:
             connection.execute(_REMOVE, (found[0],))
-        after = merged(before.change if before else None, change)
-        cursor = connection.execute(_INSERT, (after.item, not known, after.is_deleted, b""))
-        logged = LoggedChange(int(cursor.lastrowid or 0), change_time, after, not known)
-        connection.execute(_PLACE, (encode(logged), logged.sequence))
+        row = (change.item, not known, change.is_deleted, b"")
+        sequence = int(connection.execute(_INSERT, row).lastrowid or 0)
+        logged = after(before, change, change_time, sequence, is_new=not known)
+        connection.execute(_PLACE, (encode(logged), sequence))
         return outcome
 
     def _newest(self) -> int:

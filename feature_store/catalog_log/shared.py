@@ -17,10 +17,10 @@ from feature_store.catalog_log.changes import (
     Change,
     LoggedChange,
     Outcome,
+    after,
     decode,
     encode,
     is_kept,
-    merged,
     outcome_of,
 )
 from feature_store.errors import StoreConflictError, StoreError
@@ -166,8 +166,7 @@ class _Batch:
         before, known = rows[change.item], self._is_known(change.item)
         outcome = outcome_of(before.change if before else None, change, is_known=known)
         if is_kept(outcome):
-            after = merged(before.change if before else None, change)
-            rows[change.item] = LoggedChange(self._number, self._time, after, not known)
+            rows[change.item] = after(before, change, self._time, self._number, is_new=not known)
         return outcome
 
 

@@ -26,7 +26,6 @@ from online.types import (
     Candidates,
     Degraded,
     Found,
-    Mask,
     PurchaseMode,
     Query,
     Reason,
@@ -200,7 +199,7 @@ def _filters(
 ) -> Iterator[FilterFinding]:
     """One finding for each filter that the request or the placement has, and each rule."""
     request, shop = query.request, snapshot.shop
-    is_available = bool(shop.attributes.available[item])
+    is_available = shop.is_available(item)
     yield FilterFinding("available", is_available, Reason("availability"))
     for name, text in (("filter", request.filter), ("region", request.region)):
         if text:
@@ -224,8 +223,7 @@ def _rules(snapshot: Snapshot, query: Query, item: int) -> Iterator[FilterFindin
     for rule in shop.rules:
         if not rule.holds(request.placement, request.request_time) or rule.action is Action.CAP:
             continue
-        concerned: Mask = shop.items_of(rule)
-        if concerned[item]:
+        if shop.concerns(rule, item):
             text = Reason(f"rule_{rule.action.value}", {"factor": f"{rule.factor:g}"})
             yield FilterFinding(f"rule.{rule.name}", rule.action is not Action.BLOCK, text)
 

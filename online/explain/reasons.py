@@ -62,6 +62,7 @@ LANGUAGES: Final = frozenset(language for texts in TEXTS.values() for language i
 
 _CODE_OF_SOURCE: Final = {
     "new_arrivals": "new_arrival",
+    "fresh": "new_arrival",
     "als": "similar_to_taste",
     "linear": "similar_to_taste",
     "affinity": "from_your_aisles",

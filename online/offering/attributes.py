@@ -106,8 +106,12 @@ def open_attributes(bundle: Bundle) -> Attributes:
 
 def with_room(bundle: Bundle, attributes: Attributes) -> Attributes:
     """The columns that are looked up by item, with the bundle's room; not to be filtered by."""
-    names = ("brand", "path", "created_time")
-    return replace(attributes, **{name: bundle.column(f"attributes/{name}") for name in names})
+    return replace(
+        attributes,
+        brand=bundle.column("attributes/brand"),
+        path=bundle.column("attributes/path"),
+        created_time=bundle.column("attributes/created_time"),
+    )
 
 
 _COLUMNS: Final = ("brand", "path", "path_end", "created_time")

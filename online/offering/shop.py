@@ -6,9 +6,9 @@ after. It knows a bundle's item columns and the rules, and nobody who asks.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +26,51 @@ MAX_FILTERS: Final = 64
 """How many filtered offers are kept: at a million items each takes 125 to 205 kB."""
 
 
+class Offering(Protocol):
+    """What a shop offers, as answers and explanations ask for it."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The shop's rules."""
+        ...
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes of what the bundle has."""
+        ...
+
+    def offer(self, placement: str, time: int, filter_text: str = "", region: str = "", /) -> Offer:
+        """What a placement offers at an instant (microseconds UTC) of what passes the filter.
+
+        Raises RequestError for a filter that is wrong.
+        """
+        ...
+
+    def is_available(self, item: int, /) -> bool:
+        """Whether an item can be bought at all."""
+        ...
+
+    def passes(self, item: int, filter_text: str = "", region: str = "") -> bool:
+        """Whether an item passes a filter, or is sold in a region."""
+        ...
+
+    def concerns(self, rule: Rule, item: int, /) -> bool:
+        """Whether a rule concerns an item."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The offers of one bundle; `rules` in the order in which they are written."""
+    """The offers of one bundle; `rules` in the order in which they are written.
+
+    `shown` are the attributes with the bundle's room, which caps look items up in; None: the same.
+    """
 
     catalog: Catalog
     attributes: Attributes
     placements: Mapping[str, Placement]
     rules: tuple[Rule, ...] = ()
+    shown: Attributes | None = None
     _changes: list[int] = field(init=False)
     _offers: dict[tuple[str, int], Offer] = field(default_factory=dict)
     _filtered: OrderedDict[tuple[Offer, str, str], Offer] = field(default_factory=OrderedDict)
@@ -60,6 +97,14 @@ class Shop:
                 self._filtered.popitem(last=False)
         return found
 
+    def is_available(self, item: int) -> bool:
+        """Whether an item can be bought at all."""
+        return bool(self.attributes.available[item])
+
+    def concerns(self, rule: Rule, item: int) -> bool:
+        """Whether a rule concerns an item; RequestError when its filter is wrong."""
+        return bool(self.items_of(rule)[item])
+
     def passes(self, item: int, filter_text: str = "", region: str = "") -> bool:
         """Whether an item passes a filter, or is sold in a region."""
         mask = items_where(parse(filter_text), self.attributes)
@@ -78,6 +123,25 @@ class Shop:
         mask[indexes[indexes >= 0]] = True
         return mask
 
+    def group(self, by: Group) -> NDArray[np.int32]:
+        """The group of each item and each row of the room, -1 where its name is empty; made once.
+
+        Not to be written to, but by `regroup`.
+        """
+        group = self._groups.get(by)
+        if group is None:
+            group = self._groups[by] = _GROUPS[by](self.shown or self.attributes)
+        return group
+
+    def regroup(self, first: int, end: int) -> None:
+        """Items from `first` to before `end` have come into the room: group them too."""
+        shown = self.shown or self.attributes
+        rows = slice(first, end)
+        come = replace(shown, brand=shown.brand[rows], path=shown.path[rows])
+        for by, group in self._groups.items():
+            if group.flags.writeable:  # else it is the column itself, which has them already
+                group[rows] = _GROUPS[by](come)
+
     def _plain_offer(self, placement: str, time: int) -> Offer:
         key = (placement, bisect_right(self._changes, time))
         offer = self._offers.get(key)
@@ -95,12 +159,14 @@ class Shop:
         return Offer(
             allowed=same,
             sold=same,
-            pins=self._pins(rules),
-            caps=(*self._own_caps(placement), *(self._cap(r) for r in _of(rules, Action.CAP))),
+            pins=pins_of(rules, self.catalog),
+            caps=(
+                *self._own_caps(placement),
+                *(self._cap(r) for r in of_action(rules, Action.CAP)),
+            ),
             weightings=tuple(
                 Weighting(rule.name, allowed_where(self.items_of(rule)), rule.factor)
-                for rule in rules
-                if rule.action in (Action.BOOST, Action.BURY)
+                for rule in of_action(rules, Action.BOOST, Action.BURY)
             ),
         )
 
@@ -115,19 +181,12 @@ class Shop:
             mask &= self.attributes.in_region(region)
         return replace(offer, allowed=allowed_where(mask))
 
-    def _pins(self, rules: list[Rule]) -> tuple[Pin, ...]:
-        """The first rule for a slot, and the first for an item, is the one that counts."""
-        by_slot: dict[int, int] = {}
-        for rule in _of(rules, Action.PIN):
-            item = int(self.catalog.indexes_of(rule.items)[0])
-            if item >= 0 and rule.slot - 1 not in by_slot and item not in by_slot.values():
-                by_slot[rule.slot - 1] = item
-        return tuple(Pin(slot, by_slot[slot]) for slot in sorted(by_slot))
-
     def _cap(self, rule: Rule) -> Cap:
-        group = self._group(rule.by)
+        group = self.group(rule.by)
         if rule.items or rule.filter:
-            group = np.where(self.items_of(rule), group, np.int32(-1))
+            concerned = self.items_of(rule)
+            group = np.concatenate((group[: len(concerned)], group[len(concerned) :] * 0 - 1))
+            group[: len(concerned)][~concerned] = -1
         return Cap(rule.name, group, rule.count)
 
     def _own_caps(self, placement: str) -> tuple[Cap, ...]:
@@ -135,21 +194,25 @@ class Shop:
         row = self.placements[placement]
         declared = ((Group.CATEGORY, row.max_per_category), (Group.BRAND, row.max_per_brand))
         return tuple(
-            Cap(f"{placement}.max_per_{by.value}", self._group(by), count, is_firm=False)
+            Cap(f"{placement}.max_per_{by.value}", self.group(by), count, is_firm=False)
             for by, count in declared
             if count
         )
 
-    def _group(self, by: Group) -> NDArray[np.int32]:
-        """The group of each item, -1 where its name is empty; made once."""
-        group = self._groups.get(by)
-        if group is None:
-            group = self._groups[by] = _GROUPS[by](self.attributes)
-        return group
+
+def pins_of(rules: Sequence[Rule], catalog: Catalog) -> tuple[Pin, ...]:
+    """The first rule for a slot, and the first for an item, is the one that counts."""
+    by_slot: dict[int, int] = {}
+    for rule in of_action(rules, Action.PIN):
+        item = int(catalog.indexes_of(rule.items)[0])
+        if item >= 0 and rule.slot - 1 not in by_slot and item not in by_slot.values():
+            by_slot[rule.slot - 1] = item
+    return tuple(Pin(slot, by_slot[slot]) for slot in sorted(by_slot))
 
 
-def _of(rules: list[Rule], action: Action) -> list[Rule]:
-    return [rule for rule in rules if rule.action is action]
+def of_action(rules: Sequence[Rule], *actions: Action) -> list[Rule]:
+    """The rules that do one of these."""
+    return [rule for rule in rules if rule.action in actions]
 
 
 def _brands(attributes: Attributes) -> NDArray[np.int32]:

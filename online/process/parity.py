@@ -29,10 +29,16 @@ class Sampler:
         self._read_clock = read_clock
 
     def watch(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with rankers that tell of what they score."""
+        """The snapshot with rankers that tell of what they score.
+
+        Not of answers in which a product plays a part that the bundle lacks: what stood in its
+        columns is kept nowhere.
+        """
+        num_items = len(snapshot.catalog)
 
         def observe(query: Query, items: Indexes, features: Scores) -> None:
-            if query.request.user and _dice(query.request) < self._limit:
+            came_later = max(int(items[-1]), int(query.owned.max(initial=-1))) >= num_items
+            if query.request.user and _dice(query.request) < self._limit and not came_later:
                 self._log.keep(self._served(query, items, features, snapshot.model_version))
 
         return observed(snapshot, observe)

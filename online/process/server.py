@@ -37,10 +37,12 @@ from aisle.v1 import (
     user_pb2_grpc,
 )
 from feature_store.bundle import open_bundle
+from feature_store.catalog_log import open_catalog_log
 from feature_store.errors import SettingsError
 from feature_store.event_log import EventLog
 from feature_store.event_log.seam import WorkerLog
 from feature_store.ids import KEY_VARIABLE, Pseudonymizer, load_key
+from feature_store.language.encoder import embedded_encoder
 from feature_store.pointer import read_pointer
 from feature_store.store import OnlineStore, open_store
 from feature_store.tombstones import (
@@ -49,6 +51,8 @@ from feature_store.tombstones import (
     Tombstones,
     load_tombstone_key,
 )
+from online.delta.following import NUM_ROOM
+from online.delta.intake import CatalogIntake
 from online.engine import Engine
 from online.feedback.attribution import TokenSigner
 from online.feedback.erasing import Eraser
@@ -58,6 +62,8 @@ from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
 from online.process.parity import sampling
 from online.process.watchdog import Watchdog
+from online.service.catalog import CatalogService
+from online.service.catalog_edge import CatalogEdge
 from online.service.checks import Checks, violations_of
 from online.service.edge import Edge
 from online.service.event import EventService
@@ -75,6 +81,7 @@ WARM_UPS: Final = 20
 RECOMMENDATIONS: Final = "aisle.v1.RecommendationService"
 EVENTS: Final = "aisle.v1.EventService"
 USERS: Final = "aisle.v1.UserService"
+CATALOG: Final = "aisle.v1.CatalogService"
 
 CONTRACT: Final = (
     recommendation_pb2,
@@ -102,6 +109,7 @@ class Parts:
     store: OnlineStore
     number: int
     metrics: Metrics
+    catalog: CatalogIntake
 
     def read_clock(self) -> int:
         """The instant that answers are made for, microseconds UTC."""
@@ -144,20 +152,25 @@ def open_parts(
         share = settings.parity_sample
         watch = stack.enter_context(sampling(settings.home, number, share, read_wall_clock))
         metrics.read_from(lambda: showing.num_dropped, EXPOSURES_DROPPED)
-        engine = Engine(store, _first_snapshot(settings, verified), watch, metrics)
+        changes = open_catalog_log(settings.home, store, is_shared=settings.shares_store)
+        stack.callback(changes.close)
+        engine = Engine(store, _first_snapshot(settings, verified), watch, metrics, changes)
+        catalog = CatalogIntake(changes, engine, embedded_encoder())
+        stack.callback(catalog.close)
         watchdog = Watchdog(engine, metrics)
         stack.callback(watchdog.close)
         identities = Identities(Pseudonymizer(key), tombstones, feedback, _former(settings))
         yield Parts(
             *(settings, engine, watchdog, feedback, showing, eraser, identities),
-            *(key, store, number, metrics),
+            *(key, store, number, metrics, catalog),
         )
 
 
 def _first_snapshot(settings: Settings, verified: Path | None) -> Snapshot:
     # Nobody but the engine holds it, or its arrays would outlive a swap.
     directory = verified or settings.bundle or read_pointer(settings.home).directory
-    return open_snapshot(open_bundle(directory, verify=verified is None))
+    bundle = open_bundle(directory, verify=verified is None, num_room=NUM_ROOM)
+    return open_snapshot(bundle)
 
 
 class Server:
@@ -188,7 +201,7 @@ class Server:
     async def start(self) -> None:
         """Answer calls from now on."""
         await self._server.start()
-        for service in (RECOMMENDATIONS, EVENTS, USERS):
+        for service in (RECOMMENDATIONS, EVENTS, USERS, CATALOG):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
@@ -267,6 +280,9 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
         read_wall_clock,
     )
     users = UserService(parts.feedback, parts.eraser, identities, read_wall_clock)
+    edge = CatalogEdge(settings.currency)
+    catalog = CatalogService(parts.catalog, edge, parts.read_clock)
+    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(recommendations, server)
     event_pb2_grpc.add_EventServiceServicer_to_server(events, server)
@@ -285,7 +301,6 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
 
 
 UNBUILT: Final[tuple[tuple[Any, str], ...]] = (
-    (catalog_pb2_grpc, "CatalogService"),
     (content_pb2_grpc, "ContentService"),
     (coupon_pb2_grpc, "CouponService"),
     (chat_pb2_grpc, "ChatService"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from feature_store.bundle import open_bundle
+from online.delta.following import NUM_ROOM
 from online.engine import Engine
 from online.errors import RequestError, SnapshotError
 from online.process.server import Parts, warm_up_requests
@@ -28,11 +29,15 @@ async def swap(parts: Parts, bundle: Path) -> None:
     Raises BundleError or SnapshotError when it cannot be used; then nothing changes.
     """
     recent = tuple(parts.watchdog.recent)
-    parts.engine.snapshot = await asyncio.to_thread(_prepare, parts, bundle, recent)
+    await asyncio.to_thread(_exchange, parts, bundle, recent)
+
+
+def _exchange(parts: Parts, bundle: Path, recent: Sequence[Request]) -> None:
+    parts.engine.snapshot = _prepare(parts, bundle, recent)
 
 
 def _prepare(parts: Parts, bundle: Path, recent: Sequence[Request]) -> Snapshot:
-    snapshot = open_snapshot(open_bundle(bundle, verify=False))
+    snapshot = open_snapshot(open_bundle(bundle, verify=False, num_room=NUM_ROOM))
     engine = Engine(parts.store, snapshot)
     for request in (*warm_up_requests(snapshot, parts.read_clock()), *recent):
         _try(engine, request)

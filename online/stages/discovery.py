@@ -50,9 +50,9 @@ class Linear:
         targets = self.neighbours[row].ravel()
         weights = (self.weights[row] * strength[:, None]).ravel()
         if 8 * len(targets) > len(self.row):
-            total = np.bincount(targets, weights)
-            spoken_for = np.flatnonzero(total).astype(np.int32)
-            return spoken_for, total[spoken_for].astype(np.float32)
+            everything = np.bincount(targets, weights)
+            spoken_for = np.flatnonzero(everything).astype(np.int32)
+            return spoken_for, everything[spoken_for].astype(np.float32)
         items, total = sums(targets, weights)
         heard = total != 0
         return items[heard], total[heard]

@@ -134,16 +134,17 @@ def _draw(
     pools = [rest[number::num] for number in range(num)]
     return {
         pool[die % len(pool)]: 1.0 / len(pool)
-        for pool, die in zip(pools, _dice(query, num), strict=True)
+        for pool, die in zip(pools, dice(query, num), strict=True)
         if pool
     }
 
 
-def _dice(query: Query, num: int) -> list[int]:
-    """As many random numbers: the same for one user, placement and day."""
+def dice(query: Query, num: int, purpose: str = "") -> list[int]:
+    """As many random numbers: the same for one user, placement, day and purpose."""
     request = query.request
     day = request.request_time // MICROSECONDS_PER_DAY
     seed = b"/".join((request.user or request.session, request.placement.encode(), b"%d" % day))
+    seed += purpose.encode()
     return [
         int.from_bytes(hashlib.blake2b(seed + b"/%d" % number, digest_size=8).digest(), "little")
         for number in range(num)

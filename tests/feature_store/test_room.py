@@ -1,9 +1,11 @@
 """Columns with room behind the rows of a file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from feature_store.room import Room
 
@@ -16,7 +18,7 @@ def test_the_rows_of_the_file_come_first(
     tmp_path: Path, num_rows: int, dtype: type, width: tuple[int, ...]
 ) -> None:
     path = tmp_path / "column.npy"
-    kept = (np.random.default_rng(3).random((num_rows, *width)) * 100).astype(dtype)
+    kept: NDArray[Any] = (np.random.default_rng(3).random((num_rows, *width)) * 100).astype(dtype)
     np.save(path, kept)
     room = Room(ROOM)
     column = room.column("one", path)

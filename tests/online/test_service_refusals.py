@@ -101,7 +101,10 @@ def test_what_asks_for_nothing_more_is_answered(read_only_server: Caller) -> Non
     assert ids(response) == ids(read_only_server.recommend())
 
 
-BUILT = {"Recommend", "Explain", "WriteEvents", "StreamEvents", "MergeUsers", "EraseUser"}
+BUILT = {
+    *("Recommend", "Explain", "WriteEvents", "StreamEvents", "MergeUsers", "EraseUser"),
+    *("UpsertItems", "DeleteItems"),
+}
 UNBUILT = [
     (service.full_name, method)
     for file in CONTRACT

@@ -1,0 +1,148 @@
+"""What the shop offers once products have changed: the offers of the bundle, patched.
+
+Compiled at the first request after a change, from the bundle's own offers, which stay as they
+are. It knows parts and offers, and nobody who asks.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from online.catalog import Catalog
+from online.delta.parts import Part, patched
+from online.offering.attributes import Attributes
+from online.offering.offer import AllowedSet, Cap, Offer, Weighting
+from online.offering.rules import Action, Rule
+from online.offering.shop import MAX_FILTERS, Shop, of_action, pins_of
+from online.types import Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GrownShop:
+    """The offers of a bundle with what changed since; `parts` has the oldest change first.
+
+    `catalog` has the new products too, `num_items` is how many items there are with them.
+    """
+
+    base: Shop
+    catalog: Catalog
+    parts: tuple[Part, ...]
+    num_items: int
+    _offers: OrderedDict[Offer, Offer] = field(default_factory=OrderedDict)
+    _sets: OrderedDict[tuple[AllowedSet, bytes], AllowedSet] = field(default_factory=OrderedDict)
+
+    @property
+    def attributes(self) -> Attributes:
+        """The attributes of what the bundle has."""
+        return self.base.attributes
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The shop's rules."""
+        return self.base.rules
+
+    def offer(self, placement: str, time: int, filter_text: str = "", region: str = "") -> Offer:
+        """What a placement offers at an instant (microseconds UTC) of what passes the filter.
+
+        Raises RequestError for a filter that is wrong.
+        """
+        kept = self.base.offer(placement, time, filter_text, region)
+        found = self._offers.get(kept)
+        if found is None:
+            found = self._offers[kept] = self._patch(kept, placement, time, filter_text, region)
+            while len(self._offers) > MAX_FILTERS:
+                self._offers.popitem(last=False)
+        return found
+
+    def is_available(self, item: int) -> bool:
+        """Whether an item can be bought at all."""
+        place = self._place(item)
+        if place is None:
+            return self.base.is_available(item)
+        part, row = place
+        return bool(part.attributes.available[row])
+
+    def passes(self, item: int, filter_text: str = "", region: str = "") -> bool:
+        """Whether an item passes a filter, or is sold in a region."""
+        place = self._place(item)
+        if place is None:
+            return self.base.passes(item, filter_text, region)
+        part, row = place
+        return bool(part.where(filter_text, region)[row])
+
+    def concerns(self, rule: Rule, item: int) -> bool:
+        """Whether a rule concerns an item."""
+        place = self._place(item)
+        if place is None:
+            return self.base.concerns(rule, item)
+        part, row = place
+        return bool(part.concerned(rule)[row])
+
+    def _place(self, item: int) -> tuple[Part, int] | None:
+        """The newest part that has the item, and the row."""
+        for part in reversed(self.parts):
+            row = int(np.searchsorted(part.index, item))
+            if row < len(part.index) and part.index[row] == item:
+                return part, row
+        return None
+
+    def _patch(
+        self, kept: Offer, placement: str, time: int, filter_text: str, region: str
+    ) -> Offer:
+        rules = [rule for rule in self.base.rules if rule.holds(placement, time)]
+        blocks = of_action(rules, Action.BLOCK)
+        sold = [_sold(part, blocks) for part in self.parts]
+        passing = [
+            mask & part.where(filter_text, region)
+            for part, mask in zip(self.parts, sold, strict=True)
+        ]
+        weighing = of_action(rules, Action.BOOST, Action.BURY)
+        return Offer(
+            allowed=self._set(kept.allowed, passing),
+            sold=self._set(kept.sold, sold),
+            pins=pins_of(rules, self.catalog),
+            caps=self._caps(kept.caps, of_action(rules, Action.CAP)),
+            weightings=tuple(
+                Weighting(one.name, self._set(one.items, self._concerned(rule)), one.factor)
+                for one, rule in zip(kept.weightings, weighing, strict=True)
+            ),
+        )
+
+    def _set(self, kept: AllowedSet, holds: Sequence[Mask]) -> AllowedSet:
+        """One object for each distinct set: what is prepared for it serves all placements."""
+        key = (kept, b"".join(np.packbits(mask).tobytes() for mask in holds))
+        found = self._sets.get(key)
+        if found is None:
+            found = self._sets[key] = patched(kept, self.parts, holds, self.num_items)
+            while len(self._sets) > MAX_FILTERS:
+                self._sets.popitem(last=False)
+        return found
+
+    def _concerned(self, rule: Rule) -> list[Mask]:
+        return [part.concerned(rule) for part in self.parts]
+
+    def _caps(self, kept: tuple[Cap, ...], rules: list[Rule]) -> tuple[Cap, ...]:
+        """The placement's own caps come first; those of rules that say which items are patched."""
+        own = kept[: len(kept) - len(rules)]
+        return (
+            *own,
+            *(
+                self._cap(cap, rule) if rule.items or rule.filter else cap
+                for cap, rule in zip(kept[len(own) :], rules, strict=True)
+            ),
+        )
+
+    def _cap(self, kept: Cap, rule: Rule) -> Cap:
+        everything, group = self.base.group(rule.by), kept.group.copy()
+        for part, mask in zip(self.parts, self._concerned(rule), strict=True):
+            group[part.index] = np.where(mask, everything[part.index], np.int32(-1))
+        return Cap(kept.name, group, kept.count, kept.is_firm)
+
+
+def _sold(part: Part, blocks: Sequence[Rule]) -> Mask:
+    mask = part.attributes.available.copy()
+    for rule in blocks:
+        mask &= ~part.concerned(rule)
+    return mask
