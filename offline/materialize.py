@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from rich.console import Console
+
 from feature_store.ids import load_key
 from feature_store.store import OnlineStore, open_store
 from feature_store.tombstones import Tombstones, load_tombstone_key
@@ -24,6 +26,7 @@ from offline.increments import WORK_FOLDER, Done, How, Site, bring_up
 from offline.ingest.tables import days_within
 from offline.people import write_people
 from offline.progress import Progress
+from offline.quality import print_warnings, require_quality
 from offline.spreading import spread_days
 from offline.states import Chunk, make_anew
 from offline.uncompacted import read_merges
@@ -68,12 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full", action="store_true", help="make every state anew, from all events there are"
     )
+    parser.add_argument(
+        "--ignore-quality", action="store_true", help="go on with tables that are not fit"
+    )
     Home.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bring the online store up to the tables and say what was done."""
+    """Bring the online store up to the tables and say what was done.
+
+    Raises QualityError before anything is changed when the newest days break a limit.
+    """
     home = Home.from_arguments(args)
+    if not args.ignore_quality:
+        print_warnings(require_quality(args.tables or home.tables), Console())
     with closing(open_store(home.store)) as store:
         site = Site(
             store=store,

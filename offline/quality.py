@@ -4,7 +4,8 @@ The newest window is compared with what came before it, the training window. Dri
 population stability index, PSI = sum((p - q) ln(p / q)) over the shares p and q of each bin
 (Siddiqi, Credit Risk Scorecards, 2006); 0.1 is worth a look, 0.25 a shift. Of few events it is
 mostly chance, so the part that chance explains is taken off. A value beyond `warning` is told,
-one beyond `limit` fails the command, and training, with exit code 6.
+one beyond `limit` fails the command with exit code 6: so do ingest, which keeps what it stored,
+and materialize and train, which do nothing then.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from rich.table import Table
 from feature_store.durable import replace_file
 from feature_store.schema import CATEGORY_SEPARATOR, MICROSECONDS_PER_DAY, EventKind
 from offline.dataset import time_span
-from offline.errors import QualityError
+from offline.errors import QualityError, TablesMissingError, TrainingDataError
 from offline.home import Home
 from offline.ingest.tables import scan_events, scan_products
 
@@ -203,9 +204,27 @@ def require_quality(tables: Path, end_time: int | None = None) -> Report:
         names = ", ".join(f"{one.name} {one.value:.3g} > {one.bounds.limit:g}" for one in broken)
         raise QualityError(
             f"the tables are not fit to learn from: {names}; look at them with "
-            "`python -m offline quality`, mend the source, or train with --ignore-quality"
+            "`python -m offline quality`, mend the source, or go on with --ignore-quality"
         )
     return report
+
+
+def check(tables: Path, console: Console) -> int:
+    """Look at tables that were just written: tell what is odd, keep the report beside them.
+
+    Returns the exit code: 6 when a limit is broken. Without events or products there is nothing
+    to look at yet.
+    """
+    try:
+        report = inspect(tables)
+    except (TablesMissingError, TrainingDataError):
+        return 0
+    replace_file(tables / REPORT_FILE, report.to_json())
+    print_warnings(report, console)
+    broken = report.of(Status.BROKEN)
+    for one in broken:
+        console.print(f"[red]quality:[/] {one.name} is {one.value:.3g}, limit {one.bounds.limit:g}")
+    return QualityError.exit_code if broken else 0
 
 
 def print_report(report: Report, console: Console) -> None:

@@ -20,13 +20,14 @@ from offline.ingest.mapping import ShopMapping, read_mapping
 from offline.ingest.report import print_summary
 from offline.ingest.summary import Summary
 from offline.progress import Progress
+from offline.quality import check
 
 SHOPS: Final[Mapping[str, Callable[[], Mapping[str, Sequence[Source]]]]] = {
     "completejourney": complete_journey_sources,
 }
 
 DESCRIPTION: Final = """\
-Read a shop's Parquet or CSV files, check every row, and store canonical tables in a folder.
+Read a shop's Parquet, CSV or JSONL files, check every row, and store canonical tables in a folder.
 
 A path is a file, a folder (all files in it) or a glob in quotes. Columns that have the
 canonical names need no mapping; for others write a small TOML file:
@@ -57,6 +58,8 @@ nothing; new input is merged by event_id within each day, and by key in the othe
 
 exit codes:  0 stored   2 a file or the mapping is not what it claims
              3 more rows than --max-quarantined break the schema; nothing was stored
+             6 stored, but counts, nulls, ranges or drift of the newest days break a limit:
+               see OUT/quality.json and `python -m offline quality`
 """
 
 
@@ -85,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ingest and print the summary; 0 when the tables were stored.
+    """Ingest and print the summary; 0 when the tables were stored and are fit to learn from.
 
     Raises an OfflineError, or a SettingsError of the feature store, with one line that says
     what to do.
@@ -107,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         print_summary(summary, out, console)
 
     ingest(job, Pseudonymizer(key), Progress(args.quiet), report, tombstones)
-    return 0
+    return check(out, console)
 
 
 def _sources(args: argparse.Namespace, mapping: ShopMapping) -> Mapping[str, Sequence[Source]]:

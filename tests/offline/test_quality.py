@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 
 from offline.__main__ import main
 from offline.errors import QualityError
 from offline.ingest.tables import day_files, days
-from offline.quality import Status, inspect, psi, require_quality
+from offline.quality import REPORT_FILE, Status, check, inspect, psi, require_quality
 from tests.offline.shops import ingest, usual_tables, write_csv
 from tests.worlds import HORIZON_TIME, draw_purchases
 
@@ -95,3 +96,22 @@ def test_chance_is_no_drift() -> None:
     shares = np.full(20, 0.05)
     draws = [[dice.multinomial(n, shares).astype(np.float64) for n in (60, 600)] for _ in range(50)]
     assert np.mean([psi(*pair) > 0.25 for pair in draws]) < 0.1
+
+
+def test_ingest_keeps_what_it_stored_and_says_what_is_broken(
+    tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_last_week(tables, lambda rows: rows.with_columns(price=pl.lit(None, pl.Float32)))
+    console = Console(width=200)
+    assert check(tables, console) == QualityError.exit_code
+    assert "purchases without a price is" in capsys.readouterr().out
+    report = json.loads((tables / REPORT_FILE).read_text())
+    assert {one["name"] for one in report["findings"] if one["status"] == "broken"}
+
+
+def test_a_store_is_not_brought_up_to_broken_tables(tables: Path, tmp_path: Path) -> None:
+    change_last_week(tables, lambda rows: rows.with_columns(price=pl.lit(None, pl.Float32)))
+    command = ["materialize", "--tables", str(tables), "--home", str(tmp_path / "home")]
+    assert main(command) == QualityError.exit_code
+    assert not (tmp_path / "home" / "store").exists()
+    assert main([*command, "--ignore-quality"]) == 0
