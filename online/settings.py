@@ -68,6 +68,13 @@ def _share(text: str) -> float:
     return share
 
 
+def _topics(text: str) -> str:
+    for topic in text.split(","):
+        if topic not in ("safety", "legal", "payment", "none"):
+            raise ValueError(f"knows no topic {topic!r}, use of: safety,legal,payment,none")
+    return text
+
+
 def _key(text: str) -> bytes:
     if not re.fullmatch(r"([0-9A-Fa-f]{2})+", text) or len(text) < 2 * MIN_KEY_BYTES:
         raise ValueError(f"must be at least {2 * MIN_KEY_BYTES} hexadecimal digits, better 64")
@@ -140,6 +147,12 @@ class Settings:
     drain_s: Annotated[
         int, Option(_at_least(0), "longest wait for calls in flight at SIGTERM, in seconds")
     ] = 10
+    chat_topics: Annotated[
+        str, Option(_topics, "topics for which the chat calls a person, or none")
+    ] = "safety,legal,payment"
+    reservation_h: Annotated[
+        int, Option(_at_least(1), "hours after which a claimed coupon that is not used is free")
+    ] = 24
     parity_sample: Annotated[
         float, Option(_share, "share of requests whose features are noted for offline parity")
     ] = 0.0

@@ -43,7 +43,6 @@ from online.chat.wishes import Aspect, Relation
 from online.chat.wording import Wording, joined, names, say, suggestions
 from online.engine import NO_DEADLINE, Engine
 from online.errors import UnbuiltError
-from online.snapshot import Snapshot
 from online.types import Cause, Degraded
 
 logger = logging.getLogger(__name__)
@@ -54,15 +53,6 @@ GOODWILL: Final = "goodwill"
 """The kind of coupon that a shop gives for the trouble."""
 
 _COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What belongs to one snapshot: its models of language and the shop's names."""
-
-    snapshot: Snapshot
-    understander: Understander
-    vocabulary: Vocabulary
 
 
 @dataclass(slots=True)
@@ -79,36 +69,39 @@ class Chat:
     topics: Sequence[str] = tuple(TOPICS)
     wording: Wording | None = None
     helper: Helper | None = None
-    _reading: _Reading | None = field(default=None)
+    _vocabulary: tuple[str, Vocabulary] | None = field(default=None)
 
     def converse(self, ask: Ask, deadline_s: float = NO_DEADLINE) -> Turn:
         """One turn; `deadline_s` is an instant of `time.perf_counter`.
 
         Raises UnbuiltError when the bundle has no models of language.
         """
-        reading = self._read()
+        understander, vocabulary = self._language()
         degraded: list[Degraded] = []
         kept = self._recall(ask, degraded)
         if not ask.utterance.strip():
             turn = _noted(ask, kept)
         else:
-            understood = reading.understander.understand(ask.utterance, ask.request.locale)
+            understood = understander.understand(ask.utterance, ask.request.locale)
             turn = self._answer(ask, kept, understood, deadline_s)
-        turn = self._worded(turn, reading, degraded)
+        turn = self._worded(turn, vocabulary, degraded)
         self._keep(ask, kept, turn, degraded)
         return replace(turn, degraded=tuple(dict.fromkeys((*turn.degraded, *degraded))))
 
-    def _read(self) -> _Reading:
-        """The reading of the snapshot that is served now."""
+    def _language(self) -> tuple[Understander, Vocabulary]:
+        """The models of language, and the shop's names, of the bundle that is served now.
+
+        Only names are held on to: the arrays of a bundle must not outlive a swap.
+        """
         snapshot = self.engine.snapshot
-        if self._reading is None or self._reading.snapshot is not snapshot:
-            vocabulary = open_vocabulary(snapshot.bundle)
-            if snapshot.understander is None or vocabulary is None:
-                raise UnbuiltError(
-                    "utterance", "this bundle has no models of language; train again"
-                )
-            self._reading = _Reading(snapshot, snapshot.understander, vocabulary)
-        return self._reading
+        known = self._vocabulary
+        if known is None or known[0] != snapshot.model_version:
+            opened = open_vocabulary(snapshot.bundle)
+            known = None if opened is None else (snapshot.model_version, opened)
+            self._vocabulary = known
+        if snapshot.understander is None or known is None:
+            raise UnbuiltError("utterance", "this bundle has no models of language; train again")
+        return snapshot.understander, known[1]
 
     def _recall(self, ask: Ask, degraded: list[Degraded]) -> Kept:
         """What the conversation has come to; what the caller sent back wins."""
@@ -195,13 +188,13 @@ class Chat:
             return reply
         return replies.help(("help",), _COMPLAINTS[language])
 
-    def _worded(self, turn: Turn, reading: _Reading, degraded: list[Degraded]) -> Turn:
+    def _worded(self, turn: Turn, vocabulary: Vocabulary, degraded: list[Degraded]) -> Turn:
         """The turn with its cards read, and in the words of the seam where they are true."""
         language = turn.understood.language if turn.understood else "en"
-        shown = tuple(shown_of(turn.items, reading.snapshot.catalog, language))
+        shown = tuple(shown_of(turn.items, self.engine.snapshot.catalog, language))
         text = turn.text
         if self.wording is not None:
-            text = _put(self.wording, turn.text, shown, language, reading.vocabulary, degraded)
+            text = _put(self.wording, turn.text, shown, language, vocabulary, degraded)
         return replace(turn, text=text, shown=shown)
 
     def _keep(self, ask: Ask, kept: Kept, turn: Turn, degraded: list[Degraded]) -> None:

@@ -1,0 +1,163 @@
+"""Understanding as it was learned: an utterance in, its meaning out, in milliseconds.
+
+It reads one section of a bundle and knows no catalogue beside the names in it, no conversation and
+no store.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import numpy as np
+
+from feature_store.bundle import Bundle
+from feature_store.language.encoder import TextEncoder, Vectors
+from feature_store.language.gazetteer import Gazetteer, Match
+from feature_store.language.labels import Feeling, Intent, SlotKind
+from feature_store.language.linear import Floats, LinearModel, open_linear
+from feature_store.language.names import CHAT, NAMES, SETTINGS, Name
+from feature_store.language.normal import language_of
+from feature_store.language.reading import Read, Reader
+from feature_store.language.tagging import Tagger, features_of, spans_of
+from feature_store.language.views import Spans, feeling_columns, intent_columns
+from online.chat.understanding import Meaning, Slot, Understood
+from online.chat.values import count_of, form_of, place_of, price_of
+
+NUM_ALTERNATIVES: Final = 3
+MAX_ENCODED: Final = 240
+"""How many characters of an utterance the encoder is given, which bounds its time."""
+
+_FEELINGS: Final = tuple(Feeling)
+_INTENTS: Final = tuple(Intent)
+_MEANT: Final = frozenset({SlotKind.CATEGORY, SlotKind.BRAND, SlotKind.TAG, SlotKind.WITHOUT})
+_BORROWED: Final = {
+    SlotKind.WITHOUT: (SlotKind.WITHOUT, SlotKind.CATEGORY, SlotKind.TAG, SlotKind.BRAND),
+    SlotKind.CATEGORY: (SlotKind.CATEGORY, SlotKind.WITHOUT),
+    SlotKind.TAG: (SlotKind.TAG, SlotKind.CATEGORY),
+    SlotKind.BRAND: (SlotKind.BRAND,),
+}
+"""Where the meaning of a slot's words is looked up, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """All models of the section; `online.chat.understanding.Understander` is its seam."""
+
+    names: list[Name]
+    reader: Reader
+    gazetteer: Gazetteer
+    tagger: Tagger
+    intents: LinearModel
+    feelings: LinearModel
+    strong: LinearModel
+    encoder: TextEncoder
+
+    def understand(self, text: str, locale: str = "en") -> Understood:
+        """See `Understander`. A text without a word is out of scope and has no feeling."""
+        read = self.reader.read(text)
+        language = language_of(read.normal.text, locale)
+        if not read.tokens:
+            return _nothing(language)
+        matches = self.gazetteer.matches(read.keys)
+        labels = self.tagger.tag(features_of(read.words, read.keys, matches))
+        spans = spans_of(labels)
+        vector = self._vector(read)
+        likely = self.intents.probabilities(intent_columns(read.keys, spans), vector)
+        order = np.argsort(-likely)
+        ranked = tuple((_INTENTS[n], float(likely[n])) for n in order[: NUM_ALTERNATIVES + 1])
+        feeling, sentiment, strong = self._feeling(text, read, vector)
+        return Understood(
+            language=language,
+            intent=ranked[0][0],
+            confidence=ranked[0][1],
+            alternatives=ranked[1:],
+            slots=self._slots(text, read, spans),
+            sentiment=sentiment,
+            feeling=feeling,
+            strong=strong,
+            text=read.normal.text,
+        )
+
+    def _vector(self, read: Read) -> Floats:
+        vectors: Vectors = self.encoder.encode([read.normal.text[:MAX_ENCODED]])
+        return vectors[0]
+
+    def _feeling(self, text: str, read: Read, vector: Floats) -> tuple[Feeling, float, bool]:
+        columns = feeling_columns(text, read)
+        likely = self.feelings.probabilities(columns, vector)
+        feeling = _FEELINGS[int(likely.argmax())]
+        loud = float(self.strong.probabilities(columns, vector)[1])
+        sentiment = float(
+            likely[_FEELINGS.index(Feeling.POSITIVE)] - likely[_FEELINGS.index(Feeling.NEGATIVE)]
+        )
+        return (
+            feeling,
+            sentiment * (0.5 + 0.5 * loud),
+            feeling is not Feeling.NEUTRAL and loud > 0.5,
+        )
+
+    def _slots(self, text: str, read: Read, spans: Spans) -> tuple[Slot, ...]:
+        found = []
+        for first, after, kind in spans:
+            start, end = read.normal.span(read.tokens[first].start, read.tokens[after - 1].end)
+            words = text[start:end]
+            value = self._value(kind, words, read.keys[first:after])
+            if value is not None:
+                found.append(Slot(kind, words, value, start, end))
+        return tuple(found)
+
+    def _value(
+        self, kind: SlotKind, words: str, keys: list[str]
+    ) -> Decimal | int | str | Meaning | None:
+        if kind in {SlotKind.MAX_PRICE, SlotKind.MIN_PRICE}:
+            return price_of(words)
+        if kind is SlotKind.QUANTITY:
+            return count_of(words)
+        if kind is SlotKind.ORDINAL:
+            return place_of(words)
+        if kind in _MEANT:
+            return self._meaning(kind, keys)
+        number = self.gazetteer.lookup(keys, kind)
+        known = self.names[number].words if number is not None else ()
+        return known[0] if known else form_of(kind, words)
+
+    def _meaning(self, kind: SlotKind, keys: list[str]) -> Meaning:
+        """What the words are a name of; else what the longest name among them is; else they."""
+        for other in _BORROWED[kind]:
+            number = self.gazetteer.lookup(keys, other)
+            if number is not None:
+                return _meaning_of(self.names[number])
+        inside = [match for match in self.gazetteer.matches(keys) if match.kind in _BORROWED[kind]]
+        if inside:
+            return _meaning_of(self.names[_last_longest(inside).payload])
+        return Meaning((" ".join(keys),))
+
+
+def open_understanding(bundle: Bundle, encoder: TextEncoder) -> Understanding | None:
+    """The section of a bundle; None for a bundle without one, or learned with another encoder."""
+    if f"{CHAT}/intents/bias" not in bundle:
+        return None
+    settings = bundle.json(SETTINGS)
+    if settings["space"] != encoder.space:
+        return None
+    names = [Name.from_row(row) for row in bundle.json(NAMES)]
+    tagger = Tagger(*(bundle.array(f"{CHAT}/tagger/{p}") for p in ("hashes", "weights", "pairs")))
+    models = (open_linear(bundle, f"{CHAT}/{name}") for name in ("intents", "feelings", "strong"))
+    gazetteer = Gazetteer((name.kind, name.text, number) for number, name in enumerate(names))
+    reader = Reader(settings["vocabulary"])
+    opened = Understanding(names, reader, gazetteer, tagger, *models, encoder)
+    opened.understand("有没有 anything", "en")  # loads dictionaries before the first shopper waits
+    return opened
+
+
+def _nothing(language: str) -> Understood:
+    return Understood(language, Intent.OUT_OF_SCOPE, 1.0, (), (), 0.0, Feeling.NEUTRAL, False, "")
+
+
+def _meaning_of(name: Name) -> Meaning:
+    return Meaning(name.words or (name.text,), name.paths, name.brands, name.tags)
+
+
+def _last_longest(matches: list[Match]) -> Match:
+    """In both languages the last word says what a thing is: chocolate milk is milk."""
+    return max(matches, key=lambda match: (match.end - match.start, match.end, match.exact))
