@@ -94,6 +94,13 @@ class Settings:
             "event log of several machines; default: spools in HOME/event_log",
         ),
     ] = ""
+    ledger: Annotated[
+        str,
+        Option(
+            _matching(r"(sqlite:|rediss?://|unix://)\S+", "redis://HOST:6379/0"),
+            "ledger of coupon claims; default sqlite:HOME/ledger/ledger.sqlite",
+        ),
+    ] = ""
     bundle: Annotated[
         Path | None,
         Option(Path, "bundle to serve; default the one that HOME/serving/champion.json names"),
@@ -168,6 +175,11 @@ class Settings:
         return self.store_url.partition(":")[0] in ("redis", "rediss", "unix")
 
     @property
+    def ledger_url(self) -> str:
+        """The address of the ledger."""
+        return self.ledger or f"sqlite:{self.home / 'ledger' / 'ledger.sqlite'}"
+
+    @property
     def host(self) -> str:
         """The part of the address before the port."""
         return self.address.rpartition(":")[0]
@@ -175,7 +187,8 @@ class Settings:
     def __str__(self) -> str:
         """One variable a line, secrets hidden."""
         shown = {name: str(getattr(self, name)) for name in FIELDS if name not in SECRETS}
-        for name, url in (("store", self.store_url), ("event_log", self.event_log)):
+        urls = {"store": self.store_url, "event_log": self.event_log, "ledger": self.ledger_url}
+        for name, url in urls.items():
             shown[name] = re.sub(r"//[^@/]*@", f"//{HIDDEN}@", url)
         for name, default in SECRETS.items():
             shown[name] = HIDDEN if getattr(self, name) else default.format(self.home)

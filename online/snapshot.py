@@ -18,6 +18,9 @@ from feature_store.state import STATE_LAYOUT
 from online.catalog import Catalog, open_catalog
 from online.chat.understanding import Understander
 from online.corpora import Shelf
+from online.coupons.columns import open_coupons
+from online.coupons.shelf import CouponShelf
+from online.coupons.valuing import open_models
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes, with_room
@@ -96,7 +99,16 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     pipelines = {
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
     }
-    return Snapshot(bundle, catalog, shop, PLACEMENTS, pipelines)
+    return Snapshot(bundle, catalog, shop, PLACEMENTS, pipelines, _shelves(bundle, catalog))
+
+
+def _shelves(bundle: Bundle, catalog: Catalog) -> dict[Corpus, Shelf]:
+    """The corpora beside products that the bundle has."""
+    shelves: dict[Corpus, Shelf] = {}
+    coupons = open_coupons(bundle, catalog)
+    if coupons is not None:
+        shelves[Corpus.COUPON] = CouponShelf(coupons, catalog, open_models(bundle, coupons))
+    return shelves
 
 
 def _sources(bundle: Bundle) -> tuple[Source, ...]:

@@ -28,7 +28,6 @@ from aisle.v1 import (
     content_pb2,
     content_pb2_grpc,
     coupon_pb2,
-    coupon_pb2_grpc,
     event_pb2,
     event_pb2_grpc,
     recommendation_pb2,
@@ -53,6 +52,7 @@ from feature_store.tombstones import (
 )
 from online.delta.following import NUM_ROOM
 from online.delta.intake import CatalogIntake
+from online.coupons.claiming import Claiming
 from online.engine import Engine
 from online.feedback.attribution import TokenSigner
 from online.feedback.erasing import Eraser
@@ -60,6 +60,7 @@ from online.feedback.identities import Identities
 from online.feedback.intake import Feedback
 from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
+from online.process.coupons import COUPONS, add_coupons, following_use, open_claiming
 from online.process.parity import sampling
 from online.process.watchdog import Watchdog
 from online.service.catalog import CatalogService
@@ -109,6 +110,7 @@ class Parts:
     store: OnlineStore
     number: int
     metrics: Metrics
+    claiming: Claiming
     catalog: CatalogIntake
 
     def read_clock(self) -> int:
@@ -152,6 +154,9 @@ def open_parts(
         share = settings.parity_sample
         watch = stack.enter_context(sampling(settings.home, number, share, read_wall_clock))
         metrics.read_from(lambda: showing.num_dropped, EXPOSURES_DROPPED)
+        claiming = open_claiming(settings, store, key)
+        stack.callback(claiming.ledger.close)
+        watch = following_use(claiming.ledger, store, watch)
         changes = open_catalog_log(settings.home, store, is_shared=settings.shares_store)
         stack.callback(changes.close)
         engine = Engine(store, _first_snapshot(settings, verified), watch, metrics, changes)
@@ -162,7 +167,7 @@ def open_parts(
         identities = Identities(Pseudonymizer(key), tombstones, feedback, _former(settings))
         yield Parts(
             *(settings, engine, watchdog, feedback, showing, eraser, identities),
-            *(key, store, number, metrics, catalog),
+            *(key, store, number, metrics, claiming, catalog),
         )
 
 
@@ -201,7 +206,7 @@ class Server:
     async def start(self) -> None:
         """Answer calls from now on."""
         await self._server.start()
-        for service in (RECOMMENDATIONS, EVENTS, USERS, CATALOG):
+        for service in (RECOMMENDATIONS, EVENTS, USERS, COUPONS, CATALOG):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
@@ -283,6 +288,11 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     edge = CatalogEdge(settings.currency)
     catalog = CatalogService(parts.catalog, edge, parts.read_clock)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
+    add_coupons(
+        *(server, parts.engine, parts.claiming),
+        *(Edge(identities, tokens, settings.locale, settings.currency), parts.feedback),
+        (parts.read_clock, read_wall_clock),
+    )
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(recommendations, server)
     event_pb2_grpc.add_EventServiceServicer_to_server(events, server)
@@ -302,7 +312,6 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
 
 UNBUILT: Final[tuple[tuple[Any, str], ...]] = (
     (content_pb2_grpc, "ContentService"),
-    (coupon_pb2_grpc, "CouponService"),
     (chat_pb2_grpc, "ChatService"),
 )
 

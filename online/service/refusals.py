@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from feature_store.errors import CatalogLogError, EventLogError, StoreError
+from feature_store.errors import CatalogLogError, EventLogError, LedgerError, StoreError
 from online.errors import OnlineError, OverloadedError, RequestError, UnbuiltError
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def refusal_of(error: Exception) -> RefusedError:
         return bad_request((Violation(error.field, error.description),))
     if isinstance(error, OverloadedError):
         return overloaded(str(error))
-    if isinstance(error, (StoreError, EventLogError, CatalogLogError)):
+    if isinstance(error, (StoreError, LedgerError, EventLogError, CatalogLogError)):
         logger.error("a call fails: %s", error)
         message = "what the server keeps cannot be reached now; sending it again is safe"
         return _later(grpc.StatusCode.UNAVAILABLE, "KEPT_STATE_UNAVAILABLE", message)
