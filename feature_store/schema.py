@@ -174,6 +174,28 @@ PROMOTIONS: Final = Table(
     ),
 )
 
+CONTENT: Final = Table(
+    name="content",
+    key=("item", "language"),
+    columns=(
+        Column("item", "string", required=True, description="the same for all languages of it"),
+        Column("language", "string", required=True, description="BCP 47, e.g. en or zh"),
+        Column("kind", "string", required=True, description="e.g. help, guide, recipe, news"),
+        Column("title", "string", required=True),
+        Column("body", "string", required=True, description="an empty line between paragraphs"),
+        Column("products", "strings", description="ids of products that it is about"),
+        Column("categories", "strings", description="paths that it is about, or names of a level"),
+        Column("tags", "strings"),
+        Column("phrases", "strings", description="other words that shoppers use for it"),
+        Column("author", "string"),
+        Column("image_url", "string"),
+        Column("url", "string"),
+        Column("publish_time", "time", description="shown from then on; default: at once"),
+        Column("expire_time", "time", description="shown until then; default: for good"),
+    ),
+)
+"""What there is to read, a row for each language of a piece."""
+
 CAMPAIGNS: Final = Table(
     name="campaigns",
     key=("campaign",),
@@ -245,7 +267,7 @@ MERGES: Final = Table(
 
 TABLES: Final[dict[str, Table]] = {
     table.name: table
-    for table in (EVENTS, PRODUCTS, USERS, PROMOTIONS, CAMPAIGNS, COUPONS, AUDIENCES)
+    for table in (EVENTS, PRODUCTS, USERS, PROMOTIONS, CONTENT, CAMPAIGNS, COUPONS, AUDIENCES)
 }
 
 CATEGORY_SEPARATOR: Final = " > "

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "demo": ("offline.demo", "do it all on the demo shop, from data to answers over gRPC"),
     "ingest": ("offline.ingest.command", "read a shop's tables into canonical ones"),
     "train": ("offline.train", "learn, judge, register, and move the champion if it is better"),
+    "answering": ("offline.content.tuning", "fit how questions about content are answered"),
     "materialize": ("offline.materialize", "load the online store with what users did"),
     "sync": ("offline.sync", "bring the champion to where the server reads it"),
     "export": ("offline.export", "write the mails of a campaign, or a slate for every user"),

@@ -23,6 +23,7 @@ import polars as pl
 from feature_store.schema import CATEGORY_SEPARATOR, EventKind
 from offline.adapters import complete_journey_coupons as offers
 from offline.adapters.product_titles import product_title
+from offline.adapters.shop_content import shop_content
 from offline.errors import SourceError
 from offline.ingest.files import Source, parquet_source
 
@@ -66,6 +67,7 @@ def complete_journey_sources(folder: Path | None = None) -> Mapping[str, Sequenc
         "products": [replace(products, frame=catalog(products.frame))],
         "users": [replace(demographics, frame=households(demographics.frame, transactions.frame))],
         "promotions": [replace(promotions, frame=weekly_promotions(promotions.frame))],
+        "content": [shop_content()],
         "campaigns": [replace(campaigns, frame=offers.campaigns(campaigns.frame))],
         "coupons": [replace(coupons, frame=offered)],
         "audiences": [replace(members, frame=offers.audiences(members.frame, campaigns.frame))],

@@ -20,7 +20,7 @@ import polars as pl
 from offline.errors import SourceError
 from offline.ingest.mapping import CsvFormat
 
-FileFormat = Literal["parquet", "csv"]
+FileFormat = Literal["parquet", "csv", "json"]
 
 _SUFFIXES: Final[dict[str, FileFormat]] = {
     ".parquet": "parquet",
@@ -31,6 +31,8 @@ _SUFFIXES: Final[dict[str, FileFormat]] = {
     ".tsv.gz": "csv",
     ".csv.zst": "csv",
     ".tsv.zst": "csv",
+    ".jsonl": "json",
+    ".ndjson": "json",
 }
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _DELIMITER_NAMES: Final = {"\t": "\\t"}
@@ -108,7 +110,7 @@ def _files_in(folder: Path) -> list[Path]:
         raise SourceError(f"{folder} holds no data files; looked for {', '.join(_SUFFIXES)}")
     if len(formats) > 1:
         raise SourceError(
-            f'{folder} holds both Parquet and CSV files; choose one kind, e.g. "{folder}/*.csv"'
+            f'{folder} holds files of several formats; choose one kind, e.g. "{folder}/*.csv"'
         )
     return paths
 
@@ -130,9 +132,10 @@ def _open(path: Path, form: CsvFormat) -> Source:
     try:
         if path.stat().st_size == 0:
             raise SourceError(f"{path} is empty")
-        if _format_of(path) == "parquet":
+        form_of = _format_of(path)
+        if form_of == "parquet":
             return parquet_source(path)
-        return _csv_source(path, form)
+        return _json_source(path) if form_of == "json" else _csv_source(path, form)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from None
     except pl.exceptions.PolarsError as error:
@@ -190,6 +193,18 @@ def _csv_source(path: Path, form: CsvFormat) -> Source:
     )
     num_rows = path.stat().st_size * (head.count(b"\n") + 1) // (len(head) + 1)
     return Source(str(path), fingerprint(path), num_rows, frame, delimiter)
+
+
+def _json_source(path: Path) -> Source:
+    """A file with one JSON object a line; every line is looked at for the columns."""
+    _decode(path, _head(path))
+    frame = pl.scan_ndjson(path, infer_schema_length=None)
+    try:
+        num_rows = int(frame.select(pl.len()).collect().item())
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"{path} is not one JSON object a line: {reason}") from None
+    return Source(str(path), fingerprint(path), num_rows, frame)
 
 
 def _head(path: Path) -> bytes:

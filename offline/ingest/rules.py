@@ -104,6 +104,8 @@ def _table_checks(table: Table) -> Iterator[tuple[str, pl.Expr]]:
         yield "implausible event_time", ~time.is_between(*_PLAUSIBLE, closed="left")
         yield "missing user and session", pl.col("user").is_null() & pl.col("session").is_null()
         yield "missing item", pl.col("kind").is_in(kinds) & pl.col("item").is_null()
+    if {"publish_time", "expire_time"} <= set(table.names):
+        yield "expire_time before publish_time", pl.col("expire_time") < pl.col("publish_time")
     if {"start_time", "end_time"} <= set(table.names):
         yield "end_time before start_time", pl.col("end_time") < pl.col("start_time")
     if table is COUPONS:

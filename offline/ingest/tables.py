@@ -4,7 +4,7 @@ A folder of tables, written by `offline.ingest`, looks like this:
 
     events/day=2017-01-01/hours-00-24.parquet   sorted by event_time, then event_id
     products.parquet  users.parquet  promotions.parquet
-    campaigns.parquet  coupons.parquet  audiences.parquet
+    content.parquet  campaigns.parquet  coupons.parquet  audiences.parquet
     quarantine/<table>.parquet                  rows that broke the schema, with the reason
     summary.json                                what the last ingestion counted
 
@@ -23,6 +23,7 @@ import polars as pl
 from feature_store.schema import (
     AUDIENCES,
     CAMPAIGNS,
+    CONTENT,
     COUPONS,
     EVENTS,
     PRODUCTS,
@@ -106,6 +107,11 @@ def scan_users(root: Path) -> pl.LazyFrame:
 def scan_promotions(root: Path) -> pl.LazyFrame:
     """The promotions, sorted by item, kind and start; empty when none were ever ingested."""
     return scan_table(root, PROMOTIONS, optional=True)
+
+
+def scan_content(root: Path) -> pl.LazyFrame:
+    """What there is to read, sorted by item and language; empty when none was ever ingested."""
+    return scan_table(root, CONTENT, optional=True)
 
 
 def scan_campaigns(root: Path) -> pl.LazyFrame:

@@ -1,0 +1,173 @@
+"""A question against all pieces: what is compared, and how sure one may be of the best.
+
+Features are of the same scale in every shop: shares and cosines. Two logistic models stand on them,
+fitted on questions with known answers: one puts pieces in order, one says how likely the first of
+them answers at all. Training and serving call the same functions. It knows no language of answers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.bundle import Bundle
+from feature_store.content.columns import ContentColumns, open_columns, open_postings
+from feature_store.language.cutting import search_grams, search_words
+from feature_store.language.postings import Postings, Weights, unit_weights
+
+FEATURES: Final = (
+    "words",
+    "head_words",
+    "bm25",
+    "grams",
+    "head_grams",
+    "heads",
+    "passages",
+    "nearest",
+)
+"""Of a question and a piece: the share of the question's words that the piece, and its heads, hold;
+BM25 as a share of its most; cosines of n-grams with the piece and with its nearest head; cosines of
+vectors with the three nearest heads, the nearest passage and the five nearest units."""
+
+CONFIDENCE_FEATURES: Final = (*FEATURES, "score", "lead", "lead_of_two", "known_words")
+"""Of the first piece: its features and score, its lead over the second and the third, and the share
+of the question's words that any piece holds."""
+
+BM25_MOST: Final = 2.2
+"""K1 + 1: what a word adds at most, in units of its idf."""
+
+_NEAREST_HEADS: Final = 3
+_NEAREST_UNITS: Final = 5
+_VECTOR_FEATURES: Final = slice(FEATURES.index("heads"), len(FEATURES))
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Everything that a question is compared with."""
+
+    columns: ContentColumns
+    words: Postings
+    head_words: Postings
+    grams: Postings
+    head_grams: Postings
+    heads: NDArray[np.bool_]
+
+    def features(self, question: str, vector: Weights | None) -> tuple[Weights, float]:
+        """FEATURES of every piece, shape (pieces, features), and the share of known words.
+
+        `vector` is the question's in the encoder's space; None: what compares vectors is 0.
+        """
+        found = np.zeros((len(self.columns), len(FEATURES)), np.float32)
+        known = self._words(search_words(question), found)
+        self._grams(search_grams(question), found)
+        if vector is not None:
+            found[:, _VECTOR_FEATURES] = self._vectors(vector)
+        return found, known
+
+    def unit_likeness(self, vector: Weights) -> Weights:
+        """Cosines with all units in the space in which pieces lie apart, shape (units,)."""
+        columns = self.columns
+        moved = (vector - columns.centre) @ columns.metric
+        likeness: Weights = columns.unit_vectors @ (moved / max(float(np.linalg.norm(moved)), 1e-9))
+        return likeness
+
+    def _words(self, words: list[str], found: Weights) -> float:
+        distinct = list(dict.fromkeys(words))
+        if not distinct:
+            return 0.0
+        places = self.words.find(distinct)
+        weights = np.where(places >= 0, self.words.idf[places], self.words.unknown_idf())
+        total = float(weights.sum())
+        found[:, 0] = self.words.covered(places, weights) / total
+        found[:, 2] = self.words.sums(places, weights) / (total * BM25_MOST)
+        heads = self.head_words.find(distinct)
+        found[:, 1] = self.head_words.covered(heads, weights) / total
+        return float(weights[places >= 0].sum()) / total
+
+    def _grams(self, grams: list[str], found: Weights) -> None:
+        found[:, 3] = self.grams.sums(*unit_weights(self.grams, grams))
+        likeness = self.head_grams.sums(*unit_weights(self.head_grams, grams))
+        units = np.zeros(len(self.heads), np.float32)
+        units[self.heads] = likeness
+        found[:, 4] = np.maximum.reduceat(units, self.columns.unit_starts)
+
+    def _vectors(self, vector: Weights) -> Weights:
+        """The last features; pieces have few units, so that a loop over them is short."""
+        likeness = self.unit_likeness(vector)
+        starts = self.columns.unit_starts
+        heads = np.where(self.heads, likeness, -1.0)
+        passages = np.maximum.reduceat(np.where(self.heads, -1.0, likeness), starts)
+        bounds = [*starts.tolist(), len(likeness)]
+        near = np.empty((len(starts), 2), np.float32)
+        for piece, (begin, end) in enumerate(pairwise(bounds)):
+            near[piece, 0] = _mean_of_best(heads[begin:end], _NEAREST_HEADS)
+            near[piece, 1] = _mean_of_best(likeness[begin:end], _NEAREST_UNITS)
+        return np.column_stack([near[:, 0], passages, near[:, 1]]).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """The two models and the confidence below which nothing is answered.
+
+    `order` weighs FEATURES; `weights`, over CONFIDENCE_FEATURES, and `bias` give the log-odds that
+    the first piece answers.
+    """
+
+    order: Weights
+    weights: Weights
+    bias: float
+    threshold: float
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Answering":
+        """From JSON; the features are by name, so that their order may change."""
+        return cls(
+            order=np.array([values["order"][name] for name in FEATURES], np.float32),
+            weights=np.array(
+                [values["confidence"][name] for name in CONFIDENCE_FEATURES], np.float32
+            ),
+            bias=float(values["bias"]),
+            threshold=float(values["threshold"]),
+        )
+
+    def scores(self, features: Weights) -> Weights:
+        """The higher, the likelier a piece answers; shape (pieces,)."""
+        scores: Weights = features @ self.order
+        return scores
+
+    def confidence(self, features: Weights, scores: Weights, known: float) -> float:
+        """The probability that the piece with the highest score answers."""
+        odds = float(confidence_features(features, scores, known) @ self.weights) + self.bias
+        return float(1 / (1 + np.exp(-odds)))
+
+
+def confidence_features(features: Weights, scores: Weights, known: float) -> Weights:
+    """CONFIDENCE_FEATURES of the piece with the highest score."""
+    order = np.argsort(-scores, kind="stable")[:3]
+    best = scores[order[0]]
+    leads = [best - scores[place] for place in order[1:]]
+    leads += [0.0] * (2 - len(leads))
+    return np.array([*features[order[0]], best, *leads, known], np.float32)
+
+
+def open_questions(bundle: Bundle) -> Questions:
+    """What questions are compared with, of a bundle that has content."""
+    columns = open_columns(bundle)
+    return Questions(
+        columns=columns,
+        words=open_postings(bundle, "words"),
+        head_words=open_postings(bundle, "head_words"),
+        grams=open_postings(bundle, "grams"),
+        head_grams=open_postings(bundle, "head_grams"),
+        heads=columns.unit_begin < 0,
+    )
+
+
+def _mean_of_best(values: Weights, num: int) -> float:
+    """The mean of the `num` highest that are real values; -1 stands for none."""
+    best = np.sort(values)[::-1][:num]
+    best = best[best > -1.0]
+    return float(best.mean()) if len(best) else 0.0

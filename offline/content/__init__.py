@@ -1,0 +1,1 @@
+"""What is learned of content: texts become vectors and indexes, links become arrays."""
