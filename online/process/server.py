@@ -24,7 +24,6 @@ from aisle.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
     chat_pb2,
-    chat_pb2_grpc,
     content_pb2,
     content_pb2_grpc,
     coupon_pb2,
@@ -61,6 +60,7 @@ from online.feedback.intake import Feedback
 from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
 from online.process.coupons import COUPONS, add_coupons, following_use, open_claiming
+from online.process.chatting import add_chat
 from online.process.parity import sampling
 from online.process.watchdog import Watchdog
 from online.service.catalog import CatalogService
@@ -82,6 +82,7 @@ WARM_UPS: Final = 20
 RECOMMENDATIONS: Final = "aisle.v1.RecommendationService"
 EVENTS: Final = "aisle.v1.EventService"
 USERS: Final = "aisle.v1.UserService"
+CHAT: Final = "aisle.v1.ChatService"
 CATALOG: Final = "aisle.v1.CatalogService"
 
 CONTRACT: Final = (
@@ -206,7 +207,7 @@ class Server:
     async def start(self) -> None:
         """Answer calls from now on."""
         await self._server.start()
-        for service in (RECOMMENDATIONS, EVENTS, USERS, COUPONS, CATALOG):
+        for service in (RECOMMENDATIONS, EVENTS, USERS, COUPONS, CATALOG, CHAT):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
@@ -270,10 +271,11 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     """Every service of the contract: a method that is not built answers UNIMPLEMENTED."""
     settings = parts.settings
     identities, tokens = parts.identities, TokenSigner(parts.key)
+    page = Edge(identities, tokens, settings.locale, settings.currency)
     recommendations = RecommendationService(
         parts.engine,
         parts.watchdog,
-        Edge(identities, tokens, settings.locale, settings.currency),
+        page,
         parts.read_clock,
         settings.deadline_ms / 1_000,
         parts.showing,
@@ -292,6 +294,10 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
         *(server, parts.engine, parts.claiming),
         *(Edge(identities, tokens, settings.locale, settings.currency), parts.feedback),
         (parts.read_clock, read_wall_clock),
+    )
+    add_chat(
+        *(server, settings, parts.engine, parts.store, page, parts.key, parts.feedback),
+        *(parts.showing, (parts.read_clock, read_wall_clock)),
     )
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(recommendations, server)
@@ -312,7 +318,6 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
 
 UNBUILT: Final[tuple[tuple[Any, str], ...]] = (
     (content_pb2_grpc, "ContentService"),
-    (chat_pb2_grpc, "ChatService"),
 )
 
 
