@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from feature_store.pointer import Pointer, serving_folder, write_pointer
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.store import OnlineStore, open_store
 from online.feedback.changes import apply
+
+if TYPE_CHECKING:
+    from offline.coupons.dataset import CouponData
 
 NUM_USERS: Final = 40
 NUM_ITEMS: Final = 60
@@ -78,10 +81,13 @@ class World:
         return f"lmdb:{self.home / 'store'}"
 
 
-def build_world(home: Path) -> World:
-    """Learn the checkerboard and load the store; the same world each time."""
+def build_world(home: Path, coupons: "CouponData | None" = None) -> World:
+    """Learn the checkerboard and load the store; the same world each time.
+
+    It sells without coupons, if none are given.
+    """
     purchases = draw_purchases()
-    directory = _build_bundle(serving_folder(home), purchases)
+    directory = _build_bundle(serving_folder(home), purchases, coupons)
     pointer = Pointer("champion", 1, directory.name, directory)
     write_pointer(home, pointer)
     world = World(home, directory, purchases)
@@ -132,13 +138,16 @@ def price(item: int) -> float:
     return 1 + item / 4
 
 
-def _build_bundle(bundles: Path, purchases: tuple[Purchase, ...]) -> Path:
+def _build_bundle(
+    bundles: Path, purchases: tuple[Purchase, ...], coupons: "CouponData | None" = None
+) -> Path:
     """The bundle as training builds it. The trainers are loaded here, not by who reads a world."""
     import polars as pl
 
     from aisle.bundle.v1 import bundle_pb2
     from feature_store.schema import PRODUCTS
     from offline.build import build_bundle
+    from offline.coupons.dataset import CouponData
     from offline.dataset import Dataset, Purchases
     from offline.progress import QUIET
     from offline.recipe import AlsConfig, Recipe
@@ -158,6 +167,7 @@ def _build_bundle(bundles: Path, purchases: tuple[Purchase, ...]) -> Path:
             price=np.array([price(one.item) for one in purchases], np.float32),
         ),
         horizon_time=HORIZON_TIME,
+        coupons=coupons or CouponData(),
     )
     recipe = Recipe("checkerboard", als=AlsConfig(num_factors=2))
     role = bundle_pb2.ROLE_REFIT

@@ -48,6 +48,12 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     },
     "new_arrival": {"en": "New in our shop", "zh": "新品上架"},
     "popular": {"en": "A favourite of our customers", "zh": "顾客最爱"},
+    "coupon_claimed": {"en": "You have claimed it", "zh": "您已领取"},
+    "coupon_saves": {"en": "Saves {saving} on this basket", "zh": "此购物车可省{saving}"},
+    "coupon_own_goods": {"en": "For things that you buy", "zh": "适用于您常买的商品"},
+    "coupon_missing": {"en": "Yours if you add {missing} more", "zh": "再加{missing}即可使用"},
+    "coupon_chosen": {"en": "Sent to you, among others", "zh": "专为您等顾客提供"},
+    "coupon_offer": {"en": "For everybody", "zh": "所有顾客均可使用"},
     "chosen": {"en": "Chosen for you", "zh": "为您精选"},
 }
 """Every reason code and its text by language; English is the fallback."""
