@@ -49,9 +49,9 @@ from feature_store.tombstones import (
     Tombstones,
     load_tombstone_key,
 )
+from online.coupons.claiming import Claiming
 from online.delta.following import NUM_ROOM
 from online.delta.intake import CatalogIntake
-from online.coupons.claiming import Claiming
 from online.engine import Engine
 from online.feedback.attribution import TokenSigner
 from online.feedback.erasing import Eraser
@@ -59,8 +59,8 @@ from online.feedback.identities import Identities
 from online.feedback.intake import Feedback
 from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
-from online.process.coupons import COUPONS, add_coupons, following_use, open_claiming
 from online.process.chatting import add_chat
+from online.process.coupons import COUPONS, add_coupons, following_use, open_claiming
 from online.process.parity import sampling
 from online.process.watchdog import Watchdog
 from online.service.catalog import CatalogService
@@ -290,14 +290,14 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     edge = CatalogEdge(settings.currency)
     catalog = CatalogService(parts.catalog, edge, parts.read_clock)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
+    add_chat(
+        *(server, settings, parts.engine, parts.store, page, parts.key, parts.feedback),
+        *(parts.showing, (parts.read_clock, read_wall_clock)),
+    )
     add_coupons(
         *(server, parts.engine, parts.claiming),
         *(Edge(identities, tokens, settings.locale, settings.currency), parts.feedback),
         (parts.read_clock, read_wall_clock),
-    )
-    add_chat(
-        *(server, settings, parts.engine, parts.store, page, parts.key, parts.feedback),
-        *(parts.showing, (parts.read_clock, read_wall_clock)),
     )
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(recommendations, server)
@@ -316,9 +316,7 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     )
 
 
-UNBUILT: Final[tuple[tuple[Any, str], ...]] = (
-    (content_pb2_grpc, "ContentService"),
-)
+UNBUILT: Final[tuple[tuple[Any, str], ...]] = ((content_pb2_grpc, "ContentService"),)
 
 
 def _key(settings: Settings) -> bytes:
