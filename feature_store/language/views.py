@@ -13,7 +13,8 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from feature_store.language.grams import Hashes, character_grams, word_grams
 from feature_store.language.labels import SlotKind
-from feature_store.language.normal import is_han
+from feature_store.language.normal import MAX_CHARACTERS, is_han
+from feature_store.language.reading import Read
 
 Spans = Sequence[tuple[int, int, SlotKind]]
 
@@ -23,7 +24,8 @@ _VALENCE_STEPS: Final = 4
 
 def intent_columns(keys: Sequence[str], spans: Spans) -> Hashes:
     """The columns of a text's intent, ascending: its words, its characters, and its words with
-    each slot as the name of its kind. `keys` are those of its tokens, `spans` its slots."""
+    each slot as the name of its kind. `keys` are those of its tokens, `spans` its slots.
+    """
     text = " ".join(keys)
     parts = (
         *character_grams(text, 2, 5),
@@ -33,17 +35,18 @@ def intent_columns(keys: Sequence[str], spans: Spans) -> Hashes:
     return np.unique(np.concatenate(parts))
 
 
-def feeling_columns(text: str, keys: Sequence[str]) -> Hashes:
-    """The columns of a text's feeling, ascending. `text` is its normal form.
+def feeling_columns(text: str, read: Read) -> Hashes:
+    """The columns of a text's feeling, ascending: `text` as it was written, and as it was read.
 
-    n-grams of characters and of words, cut by a dictionary in Chinese, and the valence of the
-    English words after VADER (Hutto and Gilbert 2014).
+    n-grams of characters and of words, cut by a dictionary in Chinese; the valence of the English
+    words after VADER (Hutto and Gilbert 2014); and how loud the text is.
     """
-    words = rjieba.cut(text) if is_han(text) else list(keys)
+    plain = read.normal.text
+    words = rjieba.cut(plain) if is_han(plain) else read.keys
     parts = (
-        *character_grams(text, 1, 4),
+        *character_grams(plain, 1, 4),
         *word_grams(words, 1, 2),
-        *word_grams(_valence(text), 1, 1),
+        *word_grams([*_valence(text[:MAX_CHARACTERS]), *_loudness(text[:MAX_CHARACTERS])], 1, 1),
     )
     return np.unique(np.concatenate(parts))
 
@@ -59,11 +62,20 @@ def _with_kinds(keys: Sequence[str], spans: Spans) -> list[str]:
 
 def _valence(text: str) -> list[str]:
     """Steps of the valence as words, each with those before it, so that more is more."""
-    if text.isascii() is False and is_han(text):
+    if is_han(text):
         return []
     valence = _vader().polarity_scores(text)["compound"]
     side = "good" if valence > 0 else "bad"
-    return [f"<{side} {step}>" for step in range(round(abs(valence) * _VALENCE_STEPS) + 1) if step]
+    return [f"<{side} {step}>" for step in range(1, round(abs(valence) * _VALENCE_STEPS) + 1)]
+
+
+def _loudness(text: str) -> list[str]:
+    """Words in capitals, and signs of exclamation, as words."""
+    shouted = sum(len(word) > 2 and word.isupper() for word in text.split())
+    called = text.count("!") + text.count("！")
+    return [f"<caps {n}>" for n in range(1, min(shouted, 3) + 1)] + [
+        f"<calls {n}>" for n in range(1, min(called, 4) + 1)
+    ]
 
 
 @cache

@@ -1,0 +1,36 @@
+"""What names mean: the words, category paths, brands and tags of a shop that a name stands for.
+
+Written with a bundle and read from it. It knows no text and no catalogue.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from feature_store.language.labels import SlotKind
+
+CHAT: Final = "chat/understanding"
+"""The folder of a bundle that holds what understanding has learned."""
+NAMES: Final = f"{CHAT}/names.json"
+SETTINGS: Final = f"{CHAT}/settings.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name as shoppers say it, in normal form, and what it stands for."""
+
+    kind: SlotKind
+    text: str
+    words: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    def row(self) -> list[Any]:
+        """The name as JSON."""
+        return [self.kind.value, self.text, self.words, self.paths, self.brands, self.tags]
+
+    @classmethod
+    def from_row(cls, row: list[Any]) -> Self:
+        """The name that `row` wrote."""
+        kind, text, *rest = row
+        return cls(SlotKind(kind), text, *map(tuple, rest))

@@ -1,0 +1,127 @@
+"""Learn to understand: names, spelling, slots, intents and feelings, as one section of a bundle.
+
+Straight down: texts, then each model on what the one before it says. It is the same for every
+shop but for the names, which come from the shop's catalogue.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from feature_store.bundle import BundleWriter
+from feature_store.language.encoder import TextEncoder
+from feature_store.language.gazetteer import Gazetteer
+from feature_store.language.labels import Intent, SlotKind
+from feature_store.language.linear import LinearModel
+from feature_store.language.names import CHAT, NAMES, SETTINGS, Name
+from feature_store.language.normal import normal_text, tokens_of
+from feature_store.language.reading import Reader
+from feature_store.language.tagging import Tagger
+from offline.chat.feelings import Sentiment, fit_feelings, told
+from offline.chat.intents import fit_intents
+from offline.chat.names import Shelves, names_of
+from offline.chat.phrasings import draw_utterances
+from offline.chat.slots import example_of, fit_tagger, token_spans
+from offline.chat.texts import Entry, Utterance, read_lexicon
+
+INTENTS: Final = tuple(Intent)
+
+_NUM_DRAWN: Final = 6
+"""Utterances drawn from each phrasing for intents; slots learn from the first third of them."""
+_WRITTEN_WEIGHT: Final = 3.0
+"""What an utterance that somebody wrote counts beside one that was drawn."""
+_NAMED: Final = frozenset(SlotKind) - {
+    SlotKind.MAX_PRICE,
+    SlotKind.MIN_PRICE,
+    SlotKind.QUANTITY,
+    SlotKind.ORDINAL,
+}
+"""Slots whose words are names, not numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """All that understanding consists of."""
+
+    names: list[Name]
+    vocabulary: list[str]
+    tagger: Tagger
+    intents: LinearModel
+    feelings: LinearModel
+    strong: LinearModel
+
+    def write(self, writer: BundleWriter, encoder: TextEncoder) -> None:
+        """Write the section that `online.chat.learned` opens."""
+        writer.json(NAMES, [name.row() for name in self.names])
+        writer.json(SETTINGS, {"vocabulary": self.vocabulary, "space": encoder.space})
+        for part in ("hashes", "weights", "pairs"):
+            writer.array(f"{CHAT}/tagger/{part}", getattr(self.tagger, part))
+        for name in ("intents", "feelings", "strong"):
+            getattr(self, name).write(writer, f"{CHAT}/{name}")
+
+
+def learn(
+    written: Sequence[Utterance],
+    sentiments: Sequence[Sentiment],
+    shelves: Shelves,
+    encoder: TextEncoder,
+    seed: int,
+) -> Learned:
+    """Learn from what was written by hand, and from the repository's phrasings and lexicon."""
+    entries = read_lexicon()
+    drawn = draw_utterances(entries, _NUM_DRAWN, seed)
+    names = names_of(shelves, [*entries, *_marked_names(written)])
+    vocabulary = _vocabulary(written, names)
+    reader, gazetteer = Reader(vocabulary), gazetteer_of(names)
+
+    for_slots = [*drawn[:: _NUM_DRAWN // 2], *written, *written]
+    examples = [found for one in for_slots if (found := example_of(one, reader, gazetteer))]
+    tagger = fit_tagger(examples, seed)
+
+    utterances = [*drawn, *written]
+    reads = [reader.read(one.text) for one in utterances]
+    intents = fit_intents(
+        reads,
+        [
+            token_spans(one, read.normal, read.tokens)
+            for one, read in zip(utterances, reads, strict=True)
+        ],
+        [one.intent for one in utterances],
+        INTENTS,
+        encoder,
+        np.repeat([1.0, _WRITTEN_WEIGHT], [len(drawn), len(written)]),
+    )
+    feelings, strong = fit_feelings([*sentiments, *told(written)], reader, encoder)
+    return Learned(names, vocabulary, tagger, intents, feelings, strong)
+
+
+def gazetteer_of(names: Sequence[Name]) -> Gazetteer:
+    """The names to look for in a text; what a match carries is the number of the name."""
+    return Gazetteer((name.kind, name.text, number) for number, name in enumerate(names))
+
+
+def _marked_names(written: Sequence[Utterance]) -> list[Entry]:
+    """What people marked as slots is a name too, for what it says itself."""
+    marks = {
+        (slot.kind, normal_text(one.text[slot.start : slot.end]))
+        for one in written
+        for slot in one.slots
+        if slot.kind in _NAMED
+    }
+    return [Entry(kind, text, {"en": (text,)}) for kind, text in sorted(marks)]
+
+
+def _vocabulary(written: Sequence[Utterance], names: Sequence[Name]) -> list[str]:
+    """Words that spelling may be set right to: those written twice, then those of names."""
+    counts = Counter(word for one in written for word in _words(one.text))
+    often = [word for word, count in counts.most_common() if count > 1]
+    marked = sorted({word for name in names if name.words for word in _words(name.text)})
+    return list(dict.fromkeys((*often, *marked)))
+
+
+def _words(text: str) -> list[str]:
+    words = (token.text for token in tokens_of(normal_text(text)))
+    return [word for word in words if word.isascii() and word.isalpha()]

@@ -1,0 +1,226 @@
+"""The names that shoppers use for what a shop sells: from its catalogue, and from the lexicon.
+
+A generic shop is known by its own categories, brands and tags. The words that people use instead of
+them, in both languages, come from the tables in `offline/texts` and hold wherever a shop has such a
+category. It knows no model.
+"""
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from feature_store.language.labels import SlotKind
+from feature_store.language.names import Name
+from feature_store.language.normal import is_han, normal_text
+from feature_store.language.words import singular, words_of
+from feature_store.schema import CATEGORY_SEPARATOR
+from offline.chat.texts import TEXTS, Entry
+
+_TYPE: Final = "TYPE"
+"""In a table of names, the mark of a row about the last level of a path wherever it lies."""
+_MAX_PATHS: Final = 6
+_MAX_WORDS: Final = 5
+_MAX_VALUES: Final = 64
+_CUT: Final = re.compile(r"[/,&:()\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """What a shop sells, as its columns spell it; `paths` with the number of items of each."""
+
+    paths: dict[str, int]
+    brands: Sequence[str]
+    tags: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """A row of a table: a department and category, or a type; and what shoppers call it."""
+
+    where: tuple[str, str]
+    names: tuple[str, ...]
+
+
+def names_of(shelves: Shelves, entries: Sequence[Entry]) -> list[Name]:
+    """All names, those that say most about this shop first."""
+    aliases = [alias for table in _tables() for alias in _read_aliases(table)]
+    english = _english_of(aliases)
+    index = _PathIndex(shelves)
+    found: dict[tuple[SlotKind, str], Name] = {}
+    for name in (
+        *_aliased(aliases, english, index),
+        *_own_categories(index),
+        *_own_brands(shelves),
+        *_own_tags(shelves),
+        *_from_lexicon(entries, english, index, shelves),
+    ):
+        found.setdefault((name.kind, name.text), name)
+    return list(found.values())
+
+
+def _tables() -> Iterable[Path]:
+    return (path for path in sorted(TEXTS.glob("catalogue_*.tsv")))
+
+
+def _read_aliases(path: Path) -> list[_Alias]:
+    rows = [line.split("\t") for line in path.read_text().splitlines() if line.count("\t") == 2]
+    return [
+        _Alias((department, category), tuple(map(normal_text, names.split("|"))))
+        for department, category, names in rows
+    ]
+
+
+def _english_of(aliases: Sequence[_Alias]) -> dict[str, tuple[str, ...]]:
+    """For each Chinese name the English names of the same rows: what a title may say."""
+    by_row: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for alias in aliases:
+        by_row[alias.where] += [name for name in alias.names if not is_han(name)]
+    words: dict[str, dict[str, None]] = defaultdict(dict)
+    for alias in _narrowest(aliases):
+        own = _plain(alias.where[1])
+        for name in filter(is_han, alias.names):
+            words[name].update(dict.fromkeys((own, *by_row[alias.where])))
+    return {name: tuple(found)[:_MAX_WORDS] for name, found in words.items()}
+
+
+def _narrowest(aliases: Sequence[_Alias]) -> list[_Alias]:
+    """The rows, those of types first; what a type is called is not taken from whole categories."""
+    types = [alias for alias in aliases if alias.where[0] == _TYPE]
+    known = {name for alias in types for name in alias.names}
+    others = [
+        _Alias(alias.where, tuple(name for name in alias.names if name not in known))
+        for alias in aliases
+        if alias.where[0] != _TYPE
+    ]
+    return [*types, *others]
+
+
+class _PathIndex:
+    """The paths of a shop by their levels and by their words, the largest shelf first."""
+
+    def __init__(self, shelves: Shelves) -> None:
+        self.paths = sorted(shelves.paths, key=lambda path: (-shelves.paths[path], path))
+        self._by_category: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._by_type: dict[str, list[str]] = defaultdict(list)
+        self._by_word: dict[str, dict[str, None]] = defaultdict(dict)
+        for path in self.paths:
+            levels = path.split(CATEGORY_SEPARATOR)
+            if len(levels) > 1:
+                self._by_category[levels[0], levels[1]].append(path)
+            self._by_type[levels[-1]].append(path)
+            for word in set(words_of(levels[-1])):
+                self._by_word[word][path] = None
+
+    def at(self, where: tuple[str, str]) -> list[str]:
+        """The paths of a row of a table: the category's own, or those of types that begin so."""
+        department, name = where
+        if department != _TYPE:
+            below = self._by_category.get((department, name), [])
+            return [CATEGORY_SEPARATOR.join((department, name))] if below else []
+        return self._by_type.get(name) or self.saying(name)
+
+    def saying(self, text: str) -> list[str]:
+        """The paths whose last level has all words of a text."""
+        sets = [self._by_word.get(word, {}) for word in words_of(text)]
+        if not sets:
+            return []
+        return [path for path in sets[0] if all(path in one for one in sets)][:_MAX_PATHS]
+
+
+def _aliased(
+    aliases: Sequence[_Alias], english: dict[str, tuple[str, ...]], index: _PathIndex
+) -> Iterable[Name]:
+    paths: dict[str, dict[str, None]] = defaultdict(dict)
+    for alias in sorted(aliases, key=lambda one: one.where[0] == _TYPE):
+        here = index.at(alias.where)
+        for name in alias.names:
+            paths[name].update(dict.fromkeys(here))
+    for name, found in paths.items():
+        words = english.get(name, ()) if is_han(name) else (_singular(name),)
+        yield Name(SlotKind.CATEGORY, name, words, tuple(found)[:_MAX_PATHS])
+
+
+def _own_categories(index: _PathIndex) -> Iterable[Name]:
+    """Each level of each path by its own words, in whole and between its signs."""
+    for path in index.paths:
+        levels = path.split(CATEGORY_SEPARATOR)
+        for depth, level in enumerate(levels, 1):
+            node = CATEGORY_SEPARATOR.join(levels[:depth])
+            for part in {level, *_CUT.split(level)}:
+                text = _plain(part)
+                if len(text) > 2:
+                    yield Name(SlotKind.CATEGORY, text, (_singular(text),), (node,))
+
+
+def _own_brands(shelves: Shelves) -> Iterable[Name]:
+    for brand in shelves.brands:
+        if brand:
+            yield Name(SlotKind.BRAND, normal_text(brand), (brand.lower(),), brands=(brand,))
+
+
+def _own_tags(shelves: Shelves) -> Iterable[Name]:
+    for tag in shelves.tags:
+        if tag and not any(character.isdigit() for character in tag):
+            yield Name(SlotKind.TAG, normal_text(tag), (tag.lower(),), tags=(tag,))
+
+
+def _from_lexicon(
+    entries: Sequence[Entry],
+    english: dict[str, tuple[str, ...]],
+    index: _PathIndex,
+    shelves: Shelves,
+) -> Iterable[Name]:
+    brand_words, tag_words = _Beginnings(shelves.brands), _Beginnings(shelves.tags)
+    for entry in entries:
+        forms = [normal_text(form) for language in entry.forms.values() for form in language]
+        for form in forms:
+            words = _words_for(entry, form, english)
+            brands = brand_words.of(words) if entry.kind is SlotKind.BRAND else ()
+            tags = tag_words.of(words) if entry.kind is SlotKind.TAG else ()
+            paths = index.saying(words[0]) if entry.kind in _SOLD and words else []
+            yield Name(entry.kind, form, words, tuple(paths), brands, tags)
+
+
+_SOLD: Final = frozenset({SlotKind.CATEGORY, SlotKind.WITHOUT})
+
+
+def _words_for(entry: Entry, form: str, english: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The catalogue's words for a form: its own in English, else those that it translates to."""
+    if entry.kind in {SlotKind.TAG, SlotKind.OCCASION, SlotKind.FOR_WHOM}:
+        return (entry.name,)
+    if entry.kind is SlotKind.BRAND and entry.name == "private label":
+        return (entry.name,)
+    if not is_han(form):
+        return (_singular(form),)
+    parts = [form[start:] for start in range(len(form) - 1)] + [form[:2]]
+    known = next((english[part] for part in parts if part in english), None)
+    return known or ((entry.name,) if entry.kind is SlotKind.CATEGORY else (form,))
+
+
+class _Beginnings:
+    """The values of a column by how they begin."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._values = sorted((value.lower(), value) for value in values if value)
+
+    def of(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The values that begin with one of the words."""
+        found: dict[str, None] = {}
+        for word in words:
+            for lower, value in self._values[bisect_left(self._values, (word, "")) :]:
+                if not lower.startswith(word):
+                    break
+                found[value] = None
+        return tuple(found)[:_MAX_VALUES]
+
+
+def _plain(text: str) -> str:
+    return " ".join(_CUT.sub(" ", normal_text(text)).split())
+
+
+def _singular(text: str) -> str:
+    return " ".join(singular(word) for word in text.split())
