@@ -7,6 +7,7 @@ sync, serve, ask. The server is a process of its own, started and stopped here.
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +22,14 @@ import numpy as np
 from rich.console import Console
 
 from feature_store.ids import Pseudonymizer, load_key
+from feature_store.pointer import serving_folder
 from feature_store.registry import Registry
 from feature_store.store import open_store
 from offline.adapters.complete_journey import complete_journey_sources
+from offline.campaigns.command import print_manifest
+from offline.campaigns.exporting import Job, export_campaign
+from offline.campaigns.parts import PREVIEW
+from offline.campaigns.reading import read_campaign
 from offline.errors import ServerError
 from offline.home import Home
 from offline.ingest.job import IngestJob, ingest
@@ -35,6 +41,22 @@ from offline.report import print_judgements, print_verdict
 from offline.sync import sync
 from offline.train import Trained, train
 from online.client import Client, print_slate
+
+CAMPAIGN: Final = """
+campaign = "demo"
+title = "From your shop"
+subject = "{name}, {top_title} and more for you"
+diversity = 0.3
+preview_users = 9
+
+[audience]
+file = "people.csv"
+user_column = "household"
+filter = "num_orders >= 5"
+
+[hold_out]
+share = 0.1
+"""
 
 HOUSEHOLDS: Final = ("1", "718", "2120")
 NUM_TIMED_REQUESTS: Final = 300
@@ -68,8 +90,24 @@ def run(args: argparse.Namespace) -> int:
         for household in HOUSEHOLDS:
             print_slate(client.recommend(household, page_size=8), f"Household {household}")
         latencies_ms = _time_requests(client)
-    print(json.dumps(_figures(trained, latencies_ms)))
+    step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
+    preview = _campaign(home, trained.refit.bundle_id, progress)
+    print(json.dumps(_figures(trained, latencies_ms) | {"preview": str(preview)}))
     return 0
+
+
+def _campaign(home: Home, bundle_id: str, progress: Progress) -> Path:
+    """Export a small campaign, as `python -m offline export --campaign` does; its preview page."""
+    folder = home.path / "campaign"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    people = "".join(f"{number},Household {number}\n" for number in range(1, 201))
+    (folder / "people.csv").write_text("household,name\n" + people)
+    (folder / "campaign.toml").write_text(CAMPAIGN)
+    campaign = read_campaign(folder / "campaign.toml")
+    job = Job(campaign, home, serving_folder(home.path) / bundle_id, folder / "export")
+    print_manifest(export_campaign(job, progress), job.folder.path)
+    return job.folder.path / PREVIEW
 
 
 def _ingest(home: Home, progress: Progress) -> None:

@@ -120,6 +120,7 @@ def _write_parts(
                 write(number)
                 advance(_size(job, number, num_people))
             return
+        open_snapshot(open_bundle(job.bundle, verify=False))  # what is wrong with it is told here
         for number in _in_processes(job, missing):
             advance(_size(job, number, num_people))
 
