@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "mailed": ("offline.campaigns.mailed", "take in what became of a campaign's mails"),
     "campaign-report": ("offline.campaigns.report", "what a campaign did, arms against hold-out"),
     "benchmark": ("offline.benchmark.command", "train and judge on a public data set"),
+    "converse": ("offline.converse", "play scripted conversations and check every answer"),
     "quality": ("offline.quality", "look whether the tables are fit to learn from"),
     "parity": ("offline.parity", "compute served features again, and compare"),
     "features": ("offline.views", "print every feature as it is declared"),

@@ -157,6 +157,9 @@ class Settings:
     chat_topics: Annotated[
         str, Option(_topics, "topics for which the chat calls a person, or none")
     ] = "safety,legal,payment"
+    chat_goodwill: Annotated[
+        str, Option(str, "coupons that the chat may offer for the trouble; default: none")
+    ] = ""
     reservation_h: Annotated[
         int, Option(_at_least(1), "hours after which a claimed coupon that is not used is free")
     ] = 24

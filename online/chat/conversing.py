@@ -49,9 +49,6 @@ logger = logging.getLogger(__name__)
 
 MEMORY_STAGE: Final = "conversation"
 WORDING_STAGE: Final = "wording"
-GOODWILL: Final = "goodwill"
-"""The kind of coupon that a shop gives for the trouble."""
-
 _COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
 
 
@@ -59,7 +56,8 @@ _COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
 class Chat:
     """Answers turns from an engine and a store.
 
-    `topics` are those that a person answers, of `online.chat.policy.TOPICS`. `wording` may put
+    `topics` are those that a person answers, of `online.chat.policy.TOPICS`, `goodwill` the
+    coupons that may be offered for the trouble, by their own rules and budgets. `wording` may put
     answers in other words. Threads may share it.
     """
 
@@ -67,6 +65,7 @@ class Chat:
     memory: Memory
     currency: str = ""
     topics: Sequence[str] = tuple(TOPICS)
+    goodwill: Sequence[str] = ()
     wording: Wording | None = None
     helper: Helper | None = None
     _vocabulary: tuple[str, Vocabulary] | None = field(default=None)
@@ -165,7 +164,8 @@ class Chat:
         if has_help:
             parts.append(help_reply.text)
             found = help_reply.found
-        gift = Found() if treated.reason else replies.finder.coupons((GOODWILL,))
+        may_give = self.goodwill and not treated.reason
+        gift = replies.finder.coupons(self.goodwill) if may_give else Found()
         if gift.items:
             catalog = self.engine.snapshot.catalog
             cards = shown_of(gift.items, catalog, language)

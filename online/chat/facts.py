@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,10 @@ from feature_store.language.titles import NAMES_FILE, TITLES, TYPE
 from feature_store.schema import CATEGORY_SEPARATOR, Corpus
 from online.catalog import Catalog
 from online.explain import reasons
-from online.types import ContentDetail, SlateItem
+from online.types import ContentDetail, CouponDetail, SlateItem
+
+MICROS: Final = 1_000_000
+"""Money is kept in millionths of the currency's unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +115,11 @@ def price_of(catalog: Catalog, index: int) -> Decimal | None:
 
 
 def _detail_text(item: SlateItem) -> str:
+    """What the card says beside its title: a summary, or terms and what they come to."""
     detail = item.card.detail if item.card is not None else None
-    return detail.summary if isinstance(detail, ContentDetail) else ""
+    if isinstance(detail, ContentDetail):
+        return detail.summary
+    if not isinstance(detail, CouponDetail):
+        return ""
+    sums = (detail.saving, detail.minimum_basket, detail.missing)
+    return "\n".join((detail.terms, *(f"{sum_ / MICROS:.2f}" for sum_ in sums if sum_)))

@@ -23,6 +23,7 @@ from online.types import Degraded, PurchaseMode, Quota, Reason, Request, SlateIt
 
 NUM_CARDS: Final = 5
 NUM_COUPONS: Final = 3
+MAX_COUPONS: Final = 50
 MIN_PRECISE: Final = 3
 """With fewer products that fit in every respect, hints and paths are let go."""
 
@@ -98,9 +99,15 @@ class Finder:
         found = self._ask(TOGETHER, text, exclude, context_items=tuple(items))
         return replace(found, items=_from(found.items, TOGETHER_SOURCES))
 
-    def coupons(self, kinds: tuple[str, ...] = ()) -> Found:
-        """Coupons that the shopper may use; none where the bundle has none."""
-        return self._other(Corpus.COUPON, NUM_COUPONS, kinds)
+    def coupons(self, only: Sequence[str] = ()) -> Found:
+        """Coupons that the shopper may use, of `only` at most one; none where there are none."""
+        if Corpus.COUPON not in self.engine.snapshot.shelves:
+            return NOTHING
+        num = MAX_COUPONS if only else NUM_COUPONS
+        found = self._ask(CHAT, "", (), corpora=(Quota(Corpus.COUPON, num),), page_size=num)
+        if not only:
+            return found
+        return replace(found, items=tuple(one for one in found.items if one.item in only)[:1])
 
     def filter(self, wishes: Sequence[Wish], strictness: Strictness) -> str:
         """The expression for the wishes."""
@@ -134,11 +141,6 @@ class Finder:
         prices = self.engine.snapshot.catalog.price[np.flatnonzero(mask)]
         lowest = np.sort(prices[~np.isnan(prices)])[:num]
         return [Decimal(round(float(price) * 100)) / 100 for price in lowest]
-
-    def _other(self, corpus: Corpus, num: int, kinds: tuple[str, ...]) -> Found:
-        if corpus not in self.engine.snapshot.shelves:
-            return Found()
-        return self._ask(CHAT, "", (), corpora=(Quota(corpus, num, kinds),), page_size=num)
 
     def _ask(self, placement: str, text: str, exclude: Sequence[str], **changes: object) -> Found:
         asked = {"page_size": NUM_CARDS, **changes}

@@ -4,6 +4,7 @@ It knows how the parts of the chat fit together and none from inside.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import grpc
 
@@ -19,7 +20,7 @@ from online.service.chat_edge import ChatEdge
 from online.service.edge import Edge
 from online.settings import Settings
 
-MAX_TURN_S = 5.0
+MAX_TURN_S: Final = 5.0
 """The longest time of a turn, whatever the client allows."""
 
 
@@ -35,6 +36,8 @@ def add_chat(
     clocks: tuple[Callable[[], int], Callable[[], int]],
 ) -> None:
     """Have the server answer ChatService; `clocks` are that of the answers and that of the wall."""
-    chat = Chat(engine, Memory(store), settings.currency, settings.chat_topics.split(","))
+    goodwill = tuple(one for one in settings.chat_goodwill.split(",") if one)
+    topics = settings.chat_topics.split(",")
+    chat = Chat(engine, Memory(store), settings.currency, topics, goodwill)
     service = ChatService(chat, ChatEdge(edge, key), feedback, showing, *clocks, MAX_TURN_S)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(service, server)
