@@ -95,7 +95,8 @@ class Recipe:
 
     The half-lives are positions in `feature_store.state.HALF_LIVES_DAYS`: how fast own purchases
     fade, and how fast they do in the profile that the filters see. `ranker` None: candidates are
-    blended by the weights of the placement.
+    blended by the weights of the placement. `understands`: what serves also learns to understand
+    shoppers, in English and Chinese.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Recipe:
     ranker: RankerConfig | None = field(default_factory=RankerConfig)
     repeat_half_life: int = HALF_LIVES_DAYS.index(60.0)
     profile_half_life: int = HALF_LIVES_DAYS.index(150.0)
+    understands: bool = False
 
     def with_cut(self, cut_time: int) -> "Recipe":
         """The same recipe, judged on what comes after another instant (microseconds UTC)."""
@@ -151,6 +153,7 @@ def completejourney() -> Recipe:
             cut_time=_instant(2017, 12, 1),
         ),
         ranker=RankerConfig(num_cuts=1, num_trees=150, num_epochs=8),
+        understands=True,
     )
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
+from feature_store.language.encoder import embedded_encoder
 from feature_store.ranking import MODEL_FILE
 from feature_store.schema import Corpus
 from feature_store.state import STATE_LAYOUT
 from online.catalog import Catalog, open_catalog
+from online.chat.learned import open_understanding
 from online.chat.understanding import Understander
 from online.corpora import Shelf
 from online.coupons.columns import open_coupons
@@ -99,7 +101,15 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     pipelines = {
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
     }
-    return Snapshot(bundle, catalog, shop, PLACEMENTS, pipelines, _shelves(bundle, catalog))
+    return Snapshot(
+        bundle,
+        catalog,
+        shop,
+        PLACEMENTS,
+        pipelines,
+        _shelves(bundle, catalog),
+        understander=open_understanding(bundle, embedded_encoder()),
+    )
 
 
 def _shelves(bundle: Bundle, catalog: Catalog) -> dict[Corpus, Shelf]:
