@@ -19,6 +19,7 @@ from feature_store.ranking import (
     ItemColumns,
     feature_names,
 )
+from offline.chat.section import write_understanding
 from offline.chat.vocabulary import write_vocabulary
 from offline.coupons.section import write_coupons
 from offline.dataset import Dataset
@@ -67,6 +68,8 @@ def build_bundle(
         _write_items(writer, dataset, available)
         write_attributes(writer, dataset)
         write_vocabulary(writer, dataset)
+        if recipe.understands and role == bundle_pb2.ROLE_REFIT:
+            write_understanding(writer, dataset, recipe.seed, progress)
         write_lists(writer, dataset, available, recipe.popularity)
         write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
         writer.json(RULES_FILE, write_rules(rules))
