@@ -137,15 +137,15 @@ _RULES: Final[dict[str, Texts]] = {
 
 _GUARD: Final = {
     "burst": (
-        "Too many claims in a short time; try again in {minutes} minutes.",
+        "Too many claims in a short time; try again in {minutes} min.",
         "短时间内领取过多；请在{minutes}分钟后再试。",
     ),
     "device": (
-        "Too many claims from this device; try again in {minutes} minutes.",
+        "Too many claims from this device; try again in {minutes} min.",
         "此设备领取过多；请在{minutes}分钟后再试。",
     ),
     "address": (
-        "Too many claims from this address; try again in {minutes} minutes.",
+        "Too many claims from this address; try again in {minutes} min.",
         "此地址领取过多；请在{minutes}分钟后再试。",
     ),
 }
