@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import Bundle, BundleWriter
+from feature_store.catalog_log import TAKEN_IN_FILE
 from feature_store.ids import hash64_many
 from feature_store.ranking import (
     FEATURES_FILE,
@@ -73,6 +74,7 @@ def build_bundle(
         write_lists(writer, dataset, available, recipe.popularity)
         write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
         writer.json(RULES_FILE, write_rules(rules))
+        writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
         for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
             _write_popularity(writer, name, popularity, available)
         writer.array("als/gram", als.gram)

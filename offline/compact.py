@@ -24,6 +24,7 @@ from feature_store.event_log import EventLog, RefusedEvent, spool_workers
 from feature_store.events import Event, to_row
 from feature_store.schema import EVENTS
 from offline.arrivals import keep_arrivals
+from offline.catalog_changes import fold_catalog
 from offline.exposures import exposure_table, merge_exposures
 from offline.home import Home
 from offline.ingest.days import MergedDays, merge_days, publish_days
@@ -219,6 +220,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{streamed.num_events:,} events joined {tables} from the stream")
     event_log = args.event_log or home.path / EVENT_LOG
     done = compact(event_log, tables, time.time_ns() // 1_000, args.keep_hours, Progress())
+    if num_changed := fold_catalog(home, tables):
+        print(f"{num_changed:,} products were changed while the server ran: {tables} has them now")
     print(
         f"{done.num_events:,} events, {done.num_exposures:,} exposures and {done.num_refused:,} "
         f"refused events joined {tables}; {done.num_trimmed:,} old events left the log"

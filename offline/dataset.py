@@ -15,6 +15,7 @@ from scipy import sparse
 
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.state import HALF_LIVES_DAYS
+from offline.catalog_changes import taken_in
 from offline.coupons.dataset import CouponData, load_coupons
 from offline.errors import TrainingDataError
 from offline.ingest.tables import instant, scan_events, scan_products, scan_promotions
@@ -64,7 +65,8 @@ class Dataset:
     """All that a training run may know: purchases before `horizon_time` and the items.
 
     `users` are pseudonyms in hexadecimal; `items` is the canonical product table, one row an
-    item, sorted by id, so that a row's number is the item's index.
+    item, sorted by id, so that a row's number is the item's index. `taken_in` is the newest change
+    of the catalogue's log that they have.
     """
 
     users: tuple[str, ...]
@@ -73,6 +75,7 @@ class Dataset:
     horizon_time: int
     promotions: Promotions = NO_PROMOTIONS
     coupons: CouponData = field(default_factory=CouponData)
+    taken_in: int = 0
 
     @property
     def num_items(self) -> int:
@@ -121,6 +124,7 @@ def load_dataset(tables: Path, config: DataConfig, horizon_time: int) -> Dataset
         horizon_time=horizon_time,
         promotions=_promotions(tables, items, horizon_time),
         coupons=load_coupons(tables, horizon_time),
+        taken_in=taken_in(tables),
     )
 
 

@@ -18,6 +18,7 @@ from feature_store.pointer import CHAMPION
 from feature_store.registry import Registry, Version
 from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.build import build_bundle
+from offline.catalog_changes import fold_catalog
 from offline.dataset import load_dataset, time_span
 from offline.erase import finish_pending
 from offline.errors import TrainingDataError
@@ -177,6 +178,7 @@ def run(args: argparse.Namespace) -> int:
         print_warnings(require_quality(args.tables or home.tables), Console())
     rules = load_rules(args.rules) if args.rules else ()
     finish_pending(home, args.tables or home.tables)
+    fold_catalog(home, args.tables or home.tables)
     trained = train(args.tables or home.tables, home, recipe, args.device, Progress(), rules)
     print_judgements(trained.judgements)
     print_verdict(trained.verdict, trained.refit)

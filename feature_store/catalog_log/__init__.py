@@ -6,6 +6,7 @@ sees no storage engine.
 """
 
 from feature_store.catalog_log.changes import (
+    TAKEN_IN_FILE,
     Change,
     LoggedChange,
     Outcome,
@@ -14,6 +15,7 @@ from feature_store.catalog_log.changes import (
 from feature_store.catalog_log.seam import CatalogLog, open_catalog_log
 
 __all__ = [
+    "TAKEN_IN_FILE",
     "CatalogLog",
     "Change",
     "LoggedChange",

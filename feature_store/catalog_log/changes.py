@@ -6,7 +6,7 @@ beside them. It knows no storage and no bundle.
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 NO_KEYS: Final = np.zeros(0, np.uint64)
 NO_WEIGHTS: Final = np.zeros(0, np.float32)
+
+TAKEN_IN_FILE: Final = "catalog.json"
+"""The file of a bundle that names the newest change it has taken in: `{"sequence": ...}`."""
 
 
 class Outcome(StrEnum):
@@ -116,6 +119,12 @@ def outcome_of(before: Change | None, change: Change, *, is_known: bool) -> Outc
 def is_kept(outcome: Outcome) -> bool:
     """Whether a change with this outcome belongs into the log."""
     return outcome in (Outcome.CREATED, Outcome.UPDATED, Outcome.DELETED)
+
+
+def is_done(logged: LoggedChange, before_time: int, is_held: Callable[[str], bool]) -> bool:
+    """Whether nobody needs a row that bundles have taken in, see `CatalogLog.trim`."""
+    is_over = logged.change.is_deleted or is_held(logged.item)
+    return logged.change_time < before_time and is_over
 
 
 def encode(logged: LoggedChange) -> bytes:

@@ -21,6 +21,7 @@ from feature_store.catalog_log.changes import (
     after,
     decode,
     encode,
+    is_done,
     is_kept,
     outcome_of,
 )
@@ -38,17 +39,16 @@ CREATE TABLE IF NOT EXISTS changes (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     item TEXT NOT NULL UNIQUE,
     is_new INTEGER NOT NULL,
-    is_deleted INTEGER NOT NULL,
     content BLOB NOT NULL
 )
 """
 _FIND: Final = "SELECT sequence, content FROM changes WHERE item = ?"
 _REMOVE: Final = "DELETE FROM changes WHERE sequence = ?"
-_INSERT: Final = "INSERT INTO changes (item, is_new, is_deleted, content) VALUES (?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO changes (item, is_new, content) VALUES (?, ?, ?)"
 _NEWEST: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'changes'"
 _SINCE: Final = "SELECT content FROM changes WHERE sequence > ? ORDER BY sequence"
 _READ: Final = "SELECT content FROM changes WHERE sequence > ? OR is_new ORDER BY sequence"
-_TRIMMABLE: Final = "SELECT sequence, item, is_deleted FROM changes WHERE sequence <= ?"
+_UP_TO: Final = "SELECT content FROM changes WHERE sequence <= ?"
 _PLACE: Final = "UPDATE changes SET content = ? WHERE sequence = ?"
 
 
@@ -90,13 +90,12 @@ class EmbeddedLog:
         """See CatalogLog."""
         return self._rows(_READ, taken_in)
 
-    def trim(self, up_to_sequence: int, is_held: Callable[[str], bool]) -> int:
+    def trim(self, up_to_sequence: int, before_time: int, is_held: Callable[[str], bool]) -> int:
         """See CatalogLog."""
-        with self._lock, self._failures():
-            rows = self._connection.execute(_TRIMMABLE, (up_to_sequence,)).fetchall()
-            gone = [(place,) for place, item, is_deleted in rows if is_deleted or is_held(item)]
-            with self._transaction() as connection:
-                connection.executemany(_REMOVE, gone)
+        rows = self._rows(_UP_TO, up_to_sequence)
+        gone = [(row.sequence,) for row in rows if is_done(row, before_time, is_held)]
+        with self._lock, self._failures(), self._transaction() as connection:
+            connection.executemany(_REMOVE, gone)
         return len(gone)
 
     def close(self) -> None:
@@ -126,7 +125,7 @@ class EmbeddedLog:
             return outcome
         if found:
             connection.execute(_REMOVE, (found[0],))
-        row = (change.item, not known, change.is_deleted, b"")
+        row = (change.item, not known, b"")
         sequence = int(connection.execute(_INSERT, row).lastrowid or 0)
         logged = after(before, change, change_time, sequence, is_new=not known)
         connection.execute(_PLACE, (encode(logged), sequence))

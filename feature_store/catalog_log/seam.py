@@ -45,10 +45,11 @@ class CatalogLog(Protocol):
         nobody has bought yet.
         """
 
-    def trim(self, up_to_sequence: int, is_held: Callable[[str], bool], /) -> int:
+    def trim(self, up_to_sequence: int, before_time: int, is_held: Callable[[str], bool], /) -> int:
         """Delete what a bundle has taken in, up to a place: what is deleted and what it holds.
 
-        Returns how many rows.
+        Only what was changed last before an instant (microseconds UTC), so that an older bundle
+        can serve again until then. Returns how many rows.
         """
 
     def close(self) -> None:

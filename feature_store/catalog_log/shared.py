@@ -20,6 +20,7 @@ from feature_store.catalog_log.changes import (
     after,
     decode,
     encode,
+    is_done,
     is_kept,
     outcome_of,
 )
@@ -94,12 +95,12 @@ class SharedLog:
         found = {row.item: row for row in rows if row.sequence > taken_in or row.is_new}
         return sorted(found.values(), key=lambda row: row.sequence)
 
-    def trim(self, up_to_sequence: int, is_held: Callable[[str], bool]) -> int:
+    def trim(self, up_to_sequence: int, before_time: int, is_held: Callable[[str], bool]) -> int:
         """See CatalogLog."""
         rows = [decode(value) for _, value in self._store.scan(ROWS)]
         num_gone = 0
         for row in rows:
-            if row.sequence <= up_to_sequence and (row.change.is_deleted or is_held(row.item)):
+            if row.sequence <= up_to_sequence and is_done(row, before_time, is_held):
                 self._store.update_many([_row_key(row.item)], _deleting(row.sequence))
                 num_gone += 1
         for key, _ in list(self._store.scan(BATCHES)):

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.catalog_log import LoggedChange, Reading
+from feature_store.catalog_log import TAKEN_IN_FILE, LoggedChange, Reading
 from feature_store.ids import hash64_many
 from feature_store.language.products import VECTORS
 from online.catalog import NO_KEYS, Catalog, GrownTexts
@@ -29,9 +29,6 @@ from online.snapshot import Snapshot
 from online.stages.fresh import SIZE, FirstChance, Fresh
 from online.stages.neighbours import Neighbours
 from online.stages.scorers import Blend
-
-TAKEN_IN_FILE: Final = "catalog.json"
-"""Names the newest change that a bundle has taken in: `{"sequence": ...}`."""
 
 MAX_FRESH: Final = 4_000
 """So many of the newest products are looked through for each request."""

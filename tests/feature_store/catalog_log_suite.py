@@ -86,7 +86,7 @@ class CatalogLogSuite:
         assert [row.item for row in log.since(first[-1])] == ["a"]
         assert log.since(log.version) == []
         newest = log.version
-        assert log.trim(newest, lambda _item: True) == 3
+        assert log.trim(newest, NOW + 1, lambda _item: True) == 3
         log.append([Change("d", {"title": "d"})], NOW, nobody_knows)
         assert log.read()[0].sequence > newest
 
@@ -103,7 +103,8 @@ class CatalogLogSuite:
         log.append([Change("base2", is_deleted=True)], NOW, knows_base)
         up_to = log.version
         log.append([Change("base3", {"price": 1.0}, is_whole=False)], NOW, knows_base)
-        assert log.trim(up_to, knows_base) == 2
+        assert log.trim(up_to, NOW, knows_base) == 0
+        assert log.trim(up_to, NOW + 1, knows_base) == 2
         assert [row.item for row in log.read()] == ["tea", "base3"]
 
     def test_readings_are_kept(self, opener: Opener) -> None:
