@@ -13,14 +13,20 @@ from typing import Any, Final
 
 from threadpoolctl import threadpool_limits
 
-from infra.bench import uplift_trials
+from infra.bench import allocation_trials, uplift_trials
 from offline.progress import Progress
 
-PARTS: Final = ("hillstrom",)
+PARTS: Final = ("hillstrom", "allocation", "programme")
 
 
 def _measure(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    return uplift_trials.measure(args.data, args.splits, Progress())
+    if part == "hillstrom":
+        yield from uplift_trials.measure(args.data, args.splits, Progress())
+    if part == "allocation":
+        for seed in args.seeds:
+            yield from allocation_trials.measure(seed, Progress())
+    if part == "programme":
+        yield allocation_trials.measure_programme()
 
 
 def main() -> int:
@@ -31,6 +37,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="where Hillstrom's data lie")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--splits", type=int, default=20, help="default: %(default)s")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0], help="of simulated shops, default: 0"
+    )
     args = parser.parse_args()
     if "hillstrom" in args.parts and not (args.data and args.data.exists()):
         print(

@@ -1,8 +1,10 @@
 """Which uplift learner serves: the one whose cross-validated Qini is best.
 
-The candidates are the learners, and the two-model logistic mixed with the one-model one: the latter
-is the most shrunk there is, and how much of it helps is for the data to say. Nothing but the trial
-that is given decides, so what is judged later must not be in it.
+The candidates are the learners, and the two-model logistic mixed with the one-model one: the
+latter is the most shrunk there is, and how much of it helps is for the data to say. Boosting must
+be better than the best of the others by a standard error (Breiman et al. 1984), since its Qini is
+noisier than the differences between learners. Nothing but the trial that is given decides, so what
+is judged later must not be in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +14,13 @@ from typing import Final
 import numpy as np
 
 from offline.coupons.qini import qini_curve
-from offline.coupons.responses import Logistic, Predict
+from offline.coupons.responses import Boosting, Logistic, Predict
 from offline.coupons.trial import Floats, Trial, stratified_folds
 from offline.coupons.uplift import BASELINE, LEARNERS, Learner, OneModel
 
 NUM_FOLDS: Final = 5
 SHRUNK: Final = OneModel(Logistic())
+BOOSTED: Final = Boosting().name
 
 Blends = Mapping[str, Mapping[str, float]]
 """By name of a candidate, the weight of each learner."""
@@ -61,8 +64,21 @@ def choose_learner(
         for name, weights in candidates.items():
             found[name].append(qini_curve(held, mixed(predicted, weights)).qini)
     by_fold = {name: np.array(values) for name, values in found.items()}
-    best = max(by_fold, key=lambda name: float(by_fold[name].mean()))
+    best = best_candidate(by_fold)
     return Choice(best, fit_blend(trial, learners, candidates[best]), by_fold)
+
+
+def best_candidate(by_fold: Mapping[str, Floats]) -> str:
+    """The name with the best mean Qini; a boosted one only where it is clearly better."""
+    steady = [name for name in by_fold if BOOSTED not in name]
+    best_of_all, best = (
+        max(names, key=lambda name: float(by_fold[name].mean()), default="")
+        for names in (by_fold, steady)
+    )
+    if not best or best_of_all == best:
+        return best_of_all
+    gain = by_fold[best_of_all] - by_fold[best]
+    return best_of_all if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else best
 
 
 def fit_blend(trial: Trial, learners: Sequence[Learner], weights: Mapping[str, float]) -> Predict:

@@ -9,9 +9,11 @@ from typing import Protocol
 
 import lightgbm as lgb
 import numpy as np
+from sklearn.base import TransformerMixin
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from offline.coupons.trial import Floats
 
@@ -38,10 +40,14 @@ class Family(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """Logistic regression, and ridge regression, on standardised columns."""
+    """Logistic regression, and ridge regression, on standardised columns.
+
+    `degree` 2 adds the squares of the columns and their products.
+    """
 
     inverse_l2: float = 1.0
     effect_l2: float = 1.0
+    degree: int = 1
     name: str = "logistic"
 
     def fit_probability(self, features: Floats, outcome: Floats, weights: Floats) -> Predict:
@@ -49,14 +55,20 @@ class Logistic:
         if outcome.min() == outcome.max():
             return _constant(float(outcome[0]))
         model = make_pipeline(
-            StandardScaler(), LogisticRegression(C=self.inverse_l2, max_iter=500)
+            *self._columns(), LogisticRegression(C=self.inverse_l2, max_iter=500)
         ).fit(features, outcome, logisticregression__sample_weight=weights)
         return _probability(model)
 
     def fit_effect(self, features: Floats, effect: Floats, weights: Floats) -> Predict:
         """See `Family`."""
-        model = make_pipeline(StandardScaler(), Ridge(alpha=self.effect_l2))
+        model = make_pipeline(*self._columns(), Ridge(alpha=self.effect_l2))
         return _value(model.fit(features, effect, ridge__sample_weight=weights))
+
+    def _columns(self) -> list[TransformerMixin]:
+        if self.degree == 1:
+            return [StandardScaler()]
+        products = PolynomialFeatures(self.degree, include_bias=False)
+        return [StandardScaler(), products, VarianceThreshold(), StandardScaler()]
 
 
 @dataclass(frozen=True, slots=True)

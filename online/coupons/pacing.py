@@ -23,8 +23,14 @@ Codes = NDArray[np.int32]
 NONE: Final = -1
 """In a coupon's resources: the column is not used."""
 
-GAIN: Final = 0.5
-"""How far a log-price moves for a step in which twice the plan was used, at most of steps."""
+SPEED: Final = 1.5
+"""How far a log-price moves while all that is left falls due, if twice of it is used.
+
+Slow on purpose: what training learned of whole days says more than the last few claims do.
+"""
+
+MAX_MOVE: Final = 0.5
+"""How far a log-price moves in one step, at most, for each multiple of the plan in excess."""
 
 MIN_STEP: Final = 0.005
 """The share of the day that must pass between two steps."""
@@ -98,14 +104,9 @@ def repriced(plan: Plan, pace: Pace, used: Floats, elapsed: float) -> Pace:
     left = np.maximum(plan.limit - pace.used, 1e-12)
     excess = np.minimum((used - pace.used) / (left * step), MAX_EXCESS) - 1.0
     low, high = MIN_PRICE * plan.scale, MAX_PRICE * plan.scale
-    # Steps by their share of what is left, so that many small ones move as far as a few large.
-    gain = np.minimum(GAIN, GAIN * step / MIN_GAIN_SHARE)
+    gain = np.minimum(SPEED * step, MAX_MOVE)
     moved = np.clip(np.maximum(pace.price, low) * np.exp(gain * excess), low, high)
     return Pace(np.where(moved > low, moved, 0.0), used.astype(np.float64), elapsed)
-
-
-MIN_GAIN_SHARE: Final = 0.02
-"""A step over this share of what is left moves prices by the full GAIN."""
 
 
 def net_values(value: Floats, price: Floats, resource: Codes, use: Floats) -> Floats:

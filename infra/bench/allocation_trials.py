@@ -1,0 +1,196 @@
+"""Offers under budgets in simulated shops: the online rule against the optimum and propensity.
+
+What training would have is all that the rule has: models learned from a randomised log, and the
+linear programme of a day before with what they say of it. The optimum knows the truth and the
+whole day: it is the exact dual of the linear programme, which no rule can exceed in expectation.
+The same rule is shown with true values beside it, which says what learning cost.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from infra.bench.coupon_days import (
+    ORDERS,
+    Outcome,
+    budgets,
+    draw_day,
+    give_by_value,
+    optimum,
+    plan_day,
+    ranked_by_propensity,
+)
+from infra.bench.coupon_shops import (
+    CAMPAIGN,
+    GENERATORS,
+    NOBODY,
+    NUM_CAMPAIGNS,
+    NUM_COUPONS,
+    Floats,
+    Log,
+    Shop,
+    Truth,
+    correlation,
+    randomised_log,
+)
+from offline.coupons.allocation import allocate, programme
+from offline.coupons.responses import Logistic, Predict
+from offline.progress import Progress
+
+SHARES: Final = (0.1, 0.25, 0.5, 0.75, 1.0)
+"""Budgets, as shares of what the likeliest offer to everybody would cost."""
+
+FAMILY: Final = Logistic(inverse_l2=0.05, degree=2)
+NUM_VISITORS: Final = 8_000
+NUM_LOGGED: Final = 100_000
+NUM_PAIRS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Models of buying by coupon, without and with it: a two-model learner of each coupon."""
+
+    without: tuple[Predict, ...]
+    shown: tuple[Predict, ...]
+
+    def __call__(self, features: Floats) -> Truth:
+        """What they say of people, in the place of the truth."""
+        base = np.stack([model(features) for model in self.without], axis=1)[:, CAMPAIGN]
+        return Truth(base, np.stack([model(features) for model in self.shown], axis=1) - base)
+
+
+def learn(log: Log) -> Learned:
+    """From a randomised log, and nothing else."""
+
+    def fit(shown: int, campaign: int) -> Predict:
+        rows = log.shown[:, campaign] == shown
+        bought = log.bought[rows, campaign].astype(np.float64)
+        return FAMILY.fit_probability(log.features[rows], bought, np.ones(len(bought)))
+
+    without = tuple(fit(NOBODY, campaign) for campaign in range(NUM_CAMPAIGNS))
+    return Learned(without, tuple(fit(n, int(CAMPAIGN[n])) for n in range(NUM_COUPONS)))
+
+
+def measure(seed: int, progress: Progress) -> Iterator[dict[str, Any]]:
+    """A row for each shop, order of arrival and budget; the worst of each; the time of the LP."""
+    rows = []
+    total = len(GENERATORS) * len(ORDERS) * len(SHARES)
+    with progress.task(f"Simulated days, seed {seed}", total) as advance:
+        for generator in GENERATORS:
+            shop = generator(seed)
+            learned = learn(randomised_log(shop, NUM_LOGGED, seed + 1))
+            for order in ORDERS:
+                for row in _day_rows(shop, learned, order, seed):
+                    rows.append(row)
+                    yield row
+                    advance(1)
+    yield _worst(rows, seed)
+
+
+def _day_rows(shop: Shop, learned: Learned, order: str, seed: int) -> Iterator[dict[str, Any]]:
+    # A surprise is one because the day before had none of it.
+    before = draw_day(shop, NUM_VISITORS, "random" if order == "surprise" else order, seed + 2)
+    day = draw_day(shop, NUM_VISITORS, order, seed + 3)
+    dice = np.random.default_rng(seed + 4).random((NUM_VISITORS, NUM_CAMPAIGNS))
+    truth, truth_before = shop.truth_of(day.features), shop.truth_of(before.features)
+    beliefs = {
+        "estimated": (learned(before.features), learned(day.features)),
+        "true": (truth_before, truth),
+    }
+    for share in SHARES:
+        limit = budgets(shop, truth_before, share)
+        best = optimum(shop.value(truth), shop.cost(truth), limit)[0].bound
+        by_propensity = ranked_by_propensity(shop, truth, limit, dice)
+        row = {
+            "part": "allocation",
+            "shop": shop.name,
+            "order": order,
+            "budget": share,
+            "seed": seed,
+            "correlation": round(correlation(truth), 3),
+        }
+        for name, (past, now) in beliefs.items():
+            plan = plan_day(shop.value(past), shop.cost(past), limit, before.time)
+            found = give_by_value(shop, day, truth, shop.value(now), shop.cost(now), plan, dice)
+            row |= _compared(
+                found, best, by_propensity, limit, "" if name == "estimated" else "_true"
+            )
+        yield row
+
+
+def _compared(
+    found: Outcome, best: float, other: Outcome, limit: Floats, suffix: str
+) -> dict[str, float | None]:
+    """The keys of one rule; a ratio to something that lost money says nothing and is left out."""
+    ratio = found.earned / other.earned if other.earned > 0 else None
+    return {
+        f"optimum_ratio{suffix}": round(found.earned / best, 4),
+        f"propensity_ratio{suffix}": None if ratio is None else round(ratio, 4),
+        f"overspend{suffix}": round(float(np.maximum(found.used - limit, 0.0).max()), 2),
+        f"used{suffix}": round(float((found.used / limit).mean()), 3),
+    }
+
+
+def _worst(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """The lowest ratios and the highest overspend of all days."""
+
+    def lowest(key: str, low: float, high: float) -> float:
+        found = [row[key] for row in rows if low <= row["budget"] <= high]
+        return float(min(value for value in found if value is not None))
+
+    return {
+        "part": "allocation",
+        "shop": "all, the worst",
+        "seed": seed,
+        "optimum_ratio": lowest("optimum_ratio", 0, 1),
+        "optimum_ratio_mean": round(float(np.mean([row["optimum_ratio"] for row in rows])), 4),
+        "optimum_ratio_true": lowest("optimum_ratio_true", 0, 1),
+        "propensity_ratio_to_half": lowest("propensity_ratio", 0, 0.5),
+        "propensity_ratio": lowest("propensity_ratio", 0, 1),
+        "overspend": max(row["overspend"] for row in rows),
+    }
+
+
+def measure_programme(num_pairs: int = NUM_PAIRS) -> dict[str, Any]:
+    """The time of a large programme with budgets, caps and a fairness floor."""
+    rng = np.random.default_rng(5)
+    per_user, campaigns = 20, 5
+    num_users = num_pairs // per_user
+    user = np.repeat(np.arange(num_users), per_user)
+    coupon = np.tile(np.arange(per_user), num_users).astype(np.int32)
+    campaign = (coupon // (per_user // campaigns)).astype(np.int32)
+    cost = rng.beta(1, 8, len(user)) * rng.uniform(1, 5, per_user)[coupon]
+    value = 30 * rng.beta(1, 12, len(user)) - cost
+    is_group = rng.integers(0, 3, num_users)[user] == 0
+    floor = campaigns + per_user
+    used = np.stack([campaign, campaigns + coupon, np.where(is_group, floor, -1)], axis=1)
+    use = np.stack([cost, np.ones(len(user)), -1.0 * is_group], axis=1)
+    limit = np.concatenate(
+        [
+            np.full(campaigns, 0.15 * cost.sum() / per_user),
+            np.full(per_user, 0.2 * num_users),
+            [-0.75 * num_users],
+        ]
+    )
+    started, started_cpu = time.perf_counter(), _cpu_s()
+    problem, _ = programme(user, campaign, value, used.astype(np.int32), use, limit)
+    found = allocate(problem)
+    return {
+        "part": "programme",
+        "num_pairs": len(user),
+        "num_resources": len(limit),
+        "lp_s": round(time.perf_counter() - started, 1),
+        "lp_cpu_s": round(_cpu_s() - started_cpu, 1),
+        "gap": round(found.gap, 7),
+        "overspend": float(np.maximum(found.used - limit, 0)[:-1].max()),
+        "floor_kept": bool(found.used[-1] <= limit[-1] * (1 - 1e-3)),
+    }
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
