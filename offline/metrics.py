@@ -1,10 +1,11 @@
 """Ranking measures, each per user, so that intervals and paired differences can be taken.
 
 Recall@k here is hits / min(k, number of relevant items); all measures are over the full
-catalogue, never over sampled negatives.
+catalogue, never over sampled negatives. What a slate is worth beside being right is in
+`offline.evaluation.slates`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_RESAMPLES: Final = 1000
+RESAMPLED_AT_ONCE: Final = 4_000_000
+"""How many counts of users are held at a time: 32 MB."""
 
 
 def recall_at_k(ranked: Sequence[int], relevant: frozenset[int], k: int) -> float:
@@ -25,6 +28,24 @@ def ndcg_at_k(ranked: Sequence[int], relevant: frozenset[int], k: int) -> float:
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     gains = np.array([item in relevant for item in ranked[:k]], float)
     return float(gains @ discounts[: len(gains)] / discounts[: min(k, len(relevant))].sum())
+
+
+def average_precision_at_k(ranked: Sequence[int], relevant: frozenset[int], k: int) -> float:
+    """Precision at each hit, over what could be hit in `k` places; its mean over users is MAP."""
+    hits = np.array([item in relevant for item in ranked[:k]], float)
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision @ hits / min(k, len(relevant)))
+
+
+def reciprocal_rank_at_k(ranked: Sequence[int], relevant: frozenset[int], k: int) -> float:
+    """1 / place of the first hit, 0 without one; its mean over users is MRR."""
+    places = (place for place, item in enumerate(ranked[:k], 1) if item in relevant)
+    return 1.0 / next(places, float("inf"))
+
+
+def hit_at_k(ranked: Sequence[int], relevant: frozenset[int], k: int) -> float:
+    """1 when any of the first `k` is relevant; its mean over users is the hit rate."""
+    return float(any(item in relevant for item in ranked[:k]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +66,55 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
     means = [rng.multinomial(len(values), share) @ values for _ in range(NUM_RESAMPLES)]
     low, high = np.quantile(np.array(means) / len(values), (0.025, 0.975))
     return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def resampled_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """Means of the columns of `values`, shape (users, m), over resamples of the users.
+
+    Shape (NUM_RESAMPLES, m). All columns see the same resamples, so that columns of the result
+    may be subtracted or divided. A column's mean is over the users where it is not NaN; it is NaN
+    in a resample that has none of them.
+    """
+    num_users = len(values)
+    known = ~np.isnan(values)
+    filled, counted = np.where(known, values, 0.0), known.astype(np.float64)
+    rng, share = np.random.default_rng(seed), np.full(num_users, 1 / max(num_users, 1))
+    means = np.full((NUM_RESAMPLES, values.shape[1]), np.nan)
+    at_once = max(1, RESAMPLED_AT_ONCE // max(num_users, 1))
+    for first in range(0, NUM_RESAMPLES if num_users else 0, at_once):
+        rows = means[first : first + at_once]
+        drawn = rng.multinomial(num_users, share, len(rows)).astype(np.float64)
+        total = drawn @ counted
+        np.divide(drawn @ filled, total, out=rows, where=total > 0)
+    return means
+
+
+def interval_of(value: float, resampled: NDArray[np.float64]) -> Interval:
+    """A value with the middle 95% of what it was on resamples; NaN when no resample has it."""
+    found = resampled[np.isfinite(resampled)]
+    if not len(found) or not np.isfinite(value):
+        return Interval(value, float("nan"), float("nan"))
+    low, high = np.quantile(found, (0.025, 0.975))
+    return Interval(float(value), float(low), float(high))
+
+
+def mean_of(values: NDArray[np.float64]) -> float:
+    """The mean over what is not NaN; NaN when nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def bootstrap_columns(
+    columns: Mapping[str, NDArray[np.float64]], seed: int = 0
+) -> dict[str, Interval]:
+    """The interval of each column's mean, each of shape (users,), NaN where it says nothing.
+
+    Hundreds of columns cost what a few cost: the resamples are drawn once.
+    """
+    if not columns:
+        return {}
+    resampled = resampled_means(np.column_stack(list(columns.values())), seed)
+    return {
+        name: interval_of(mean_of(values), resampled[:, column])
+        for column, (name, values) in enumerate(columns.items())
+    }
