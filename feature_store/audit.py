@@ -17,6 +17,7 @@ ERASED: Final = "erased"
 SCHEDULED: Final = "scheduled"
 ONLINE_STORE: Final = "online_store"
 EVENT_SPOOL: Final = "event_spool"
+LEDGER: Final = "ledger"
 OFFLINE_PLACES: Final = ("store_files", "event_log", "exposures", "quarantine", "users", "exports")
 """What the offline job goes through."""
 

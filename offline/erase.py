@@ -128,7 +128,7 @@ def _place(path: Path, tables: Path) -> str:
     if not path.is_relative_to(tables):
         return "exports"
     first = path.relative_to(tables).parts[0].removesuffix(".parquet")
-    return {"events": "event_log", "merges": "event_log"}.get(first, first)
+    return {"events": "event_log", "merges": "event_log", "audiences": "users"}.get(first, first)
 
 
 def _erase_rows(path: Path, tombstones: Tombstones) -> int:

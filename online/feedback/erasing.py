@@ -14,6 +14,7 @@ from pathlib import Path
 from feature_store.audit import (
     ERASED,
     EVENT_SPOOL,
+    LEDGER,
     OFFLINE_PLACES,
     ONLINE_STORE,
     SCHEDULED,
@@ -22,6 +23,7 @@ from feature_store.audit import (
 from feature_store.errors import EventLogError
 from feature_store.event_log import EventLog, spool_workers
 from feature_store.event_log.seam import WorkerLog
+from feature_store.ledger import Ledger
 from feature_store.people import (
     Moved,
     consent_key,
@@ -35,6 +37,7 @@ from feature_store.state import state_key
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones, mark_key
 from online.feedback.changes import is_user, pseudonym_of
+from online.known import user_name, visit_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,13 @@ class Eraser:
     worker: int | None
     store: OnlineStore
     tombstones: Tombstones
+    ledger: Ledger
 
     def erase(self, subject: Subject, now_time: int) -> Audit:
         """Forget; asking again is safe and gives the same record, with `erase_time` of the first.
 
-        Raises StoreError or EventLogError when something cannot be reached; ask again then.
+        Raises StoreError, LedgerError or EventLogError when something cannot be reached; ask again
+        then. The ledger keeps its sums, and what was claimed can still be used.
         """
         marker = self.tombstones.marker
         audit_id = marker.audit_id("user" if subject.is_user else "session", subject.raw)
@@ -86,6 +91,7 @@ class Eraser:
         is_left = not subject.is_user and _take_back(self.store, states)
         num_records = forget(self.store, states, marks)
         audit.found(ONLINE_STORE, num_records, SCHEDULED if is_left else ERASED)
+        audit.found(LEDGER, sum(self.ledger.forget(claimant(key)) for key in states), ERASED)
         audit.found(EVENT_SPOOL, *self._erase_spools([name.hex() for name in names]))
         audit.write(self.home)
         return audit
@@ -100,6 +106,12 @@ class Eraser:
             except EventLogError:
                 state = SCHEDULED
         return num_rows, state
+
+
+def claimant(state: bytes) -> str:
+    """What claims of a state's owner are under."""
+    name = pseudonym_of(state)
+    return user_name(name) if is_user(state) else visit_name(name)
 
 
 def forget(store: OnlineStore, states: Sequence[bytes], marks: Iterable[bytes]) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -66,6 +66,7 @@ from online.process.watchdog import Watchdog
 from online.service.catalog import CatalogService
 from online.service.catalog_edge import CatalogEdge
 from online.service.checks import Checks, violations_of
+from online.service.content import ContentService
 from online.service.edge import Edge
 from online.service.event import EventService
 from online.service.event_edge import EventEdge
@@ -151,12 +152,12 @@ def open_parts(
         stack.callback(showing.close)
         logs = settings.home / EVENT_LOG
         spool = None if settings.event_log else number
-        eraser = Eraser(settings.home, logs, log, spool, store, tombstones)
+        claiming = open_claiming(settings, store, key)
+        stack.callback(claiming.ledger.close)
+        eraser = Eraser(settings.home, logs, log, spool, store, tombstones, claiming.ledger)
         share = settings.parity_sample
         watch = stack.enter_context(sampling(settings.home, number, share, read_wall_clock))
         metrics.read_from(lambda: showing.num_dropped, EXPOSURES_DROPPED)
-        claiming = open_claiming(settings, store, key)
-        stack.callback(claiming.ledger.close)
         watch = following_use(claiming.ledger, store, watch)
         changes = open_catalog_log(settings.home, store, is_shared=settings.shares_store)
         stack.callback(changes.close)
@@ -235,6 +236,8 @@ def warm_up(engine: Engine, request_time: int) -> None:
     """Ask for every placement, so that the first caller finds code and pages in memory."""
     for request in WARM_UPS * warm_up_requests(engine.snapshot, request_time):
         engine.recommend(request)
+    if engine.snapshot.search is not None:
+        engine.snapshot.search.search("delivery", request_time, 1, (), ())
     for message in (recommendation_pb2.RecommendRequest(), event_pb2.WriteEventsRequest()):
         violations_of(message)
     violations_of(event_pb2.Event())
@@ -268,7 +271,7 @@ def _limits(settings: Settings) -> dict[str, int]:
 
 
 def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
-    """Every service of the contract: a method that is not built answers UNIMPLEMENTED."""
+    """Every service of the contract."""
     settings = parts.settings
     identities, tokens = parts.identities, TokenSigner(parts.key)
     page = Edge(identities, tokens, settings.locale, settings.currency)
@@ -286,7 +289,9 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
         parts.read_clock,
         read_wall_clock,
     )
-    users = UserService(parts.feedback, parts.eraser, identities, read_wall_clock)
+    users = UserService(
+        parts.feedback, parts.eraser, identities, parts.claiming.ledger, read_wall_clock
+    )
     edge = CatalogEdge(settings.currency)
     catalog = CatalogService(parts.catalog, edge, parts.read_clock)
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server)
@@ -302,10 +307,8 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     user_pb2_grpc.add_UserServiceServicer_to_server(users, server)
     recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server(recommendations, server)
     event_pb2_grpc.add_EventServiceServicer_to_server(events, server)
-    for module, name in UNBUILT:
-        getattr(module, f"add_{name}Servicer_to_server")(
-            getattr(module, f"{name}Servicer")(), server
-        )
+    content = ContentService(parts.engine, page, parts.read_clock, parts.showing)
+    content_pb2_grpc.add_ContentServiceServicer_to_server(content, server)
     names = [
         service.full_name
         for file in CONTRACT
@@ -314,9 +317,6 @@ def _add_services(server: grpc.aio.Server, parts: Parts) -> None:
     reflection.enable_server_reflection(
         (*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-
-
-UNBUILT: Final[tuple[tuple[Any, str], ...]] = ((content_pb2_grpc, "ContentService"),)
 
 
 def _key(settings: Settings) -> bytes:

@@ -1,6 +1,7 @@
 """UserService: who becomes whom, and who is forgotten."""
 
 import asyncio
+from asyncio import to_thread
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,10 +11,12 @@ from aisle.v1 import user_pb2, user_pb2_grpc
 from feature_store import audit
 from feature_store.audit import Audit
 from feature_store.events import Merge, Source
+from feature_store.ledger import Ledger
 from online.errors import MergedElsewhereError
 from online.feedback.erasing import Eraser, Subject
 from online.feedback.identities import Identities
 from online.feedback.intake import Feedback
+from online.known import user_name, visit_name
 from online.service.refusals import RefusedError, Violation, bad_request
 
 _STATES: Final = {
@@ -30,12 +33,14 @@ class UserService(user_pb2_grpc.UserServiceServicer):
         feedback: Feedback,
         eraser: Eraser,
         identities: Identities,
+        ledger: Ledger,
         read_wall_clock: Callable[[], int],
     ) -> None:
         """`read_wall_clock` gives the time now, microseconds UTC."""
         self._feedback = feedback
         self._eraser = eraser
         self._identities = identities
+        self._ledger = ledger
         self._read_wall_clock = read_wall_clock
 
     async def MergeUsers(  # noqa: N802  # the contract's name
@@ -52,6 +57,7 @@ class UserService(user_pb2_grpc.UserServiceServicer):
             merged = await asyncio.wrap_future(self._feedback.merge(merge))
         except MergedElsewhereError as error:
             raise _impossible("MERGED_ELSEWHERE", str(error)) from None
+        await to_thread(self._move_claims, merge)
         response = user_pb2.MergeUsersResponse(
             num_events=merged.num_events, already_merged=merged.was_merged
         )
@@ -69,6 +75,12 @@ class UserService(user_pb2_grpc.UserServiceServicer):
         now_time = self._read_wall_clock()
         erased = self._feedback.run(lambda: self._eraser.erase(subject, now_time))
         return _response(await asyncio.wrap_future(erased))
+
+    def _move_claims(self, merge: Merge) -> None:
+        """What the source has claimed is the target's, and counts against their caps."""
+        source, target = bytes.fromhex(merge.source), bytes.fromhex(merge.target)
+        name = user_name(source) if merge.kind == Source.USER else visit_name(source)
+        self._ledger.move(name, user_name(target))
 
     def _merge(self, request: user_pb2.MergeUsersRequest, now_time: int) -> Merge:
         source = request.source_user_id or request.source_session_id

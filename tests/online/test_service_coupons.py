@@ -372,6 +372,30 @@ def test_claims_of_a_mail_use_what_was_expected(served: tuple[Caller, Parts]) ->
     )
 
 
+def test_a_visit_that_logs_in_takes_its_claims_along(caller: Caller) -> None:
+    for number in range(2):
+        claim(caller, "spring-2", f"r{number}", "", session_id="s1")
+    caller.merge("u01", source_session_id="s1")
+    assert claim(caller, "spring-2", "r9", "u01").outcome == Outcome.OUTCOME_CAP_REACHED
+    shown = show(caller, "u01")
+    assert shown["spring-2"].coupon.claim_id
+
+
+def test_who_is_erased_is_in_no_claim(served: tuple[Caller, Parts]) -> None:
+    caller, parts = served
+    claimed = claim(caller, "spring-2", "r1", "u01").claim
+    places = {place.name: place.num_records for place in caller.erase(user_id="u01").places}
+    assert places["ledger"] == 1
+    kept = parts.claiming.ledger.find(claimed.claim_id)
+    assert kept is not None
+    assert kept.user == ""
+    assert redeem(caller, claimed.claim_id, usd(1)).outcome == Redeemed.OUTCOME_SETTLED
+    with refused(grpc.StatusCode.INVALID_ARGUMENT):
+        claim(caller, "spring-2", "r2", "u01")
+    kinds = [one.event.kind for one in event_log(parts).read(limit=10)]
+    assert "coupon_redeem" not in kinds, "of nobody there is no event"
+
+
 def test_who_allows_no_personalization_gets_what_is_for_everybody(
     served: tuple[Caller, Parts],
 ) -> None:
