@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
+from feature_store.content.columns import has_content
 from feature_store.language.encoder import embedded_encoder
 from feature_store.ranking import MODEL_FILE
 from feature_store.schema import Corpus
@@ -19,6 +20,9 @@ from feature_store.state import STATE_LAYOUT
 from online.catalog import Catalog, open_catalog
 from online.chat.learned import open_understanding
 from online.chat.understanding import Understander
+from online.content.library import Library, open_library
+from online.content.search import ContentSearch, open_search
+from online.content.shelf import ContentShelf
 from online.corpora import Shelf
 from online.coupons.columns import open_coupons
 from online.coupons.shelf import CouponShelf
@@ -46,7 +50,8 @@ class Snapshot:
     """What one bundle serves: products by pipelines, other corpora by shelves.
 
     `product_values` is how often products were acted on by their place, see `online.mixing`; None:
-    not measured. `understander` None: the bundle has no models of language.
+    not measured. `understander` None: the bundle has no models of language, `search` None: nothing
+    to read.
     """
 
     bundle: Bundle
@@ -57,6 +62,7 @@ class Snapshot:
     shelves: Mapping[Corpus, Shelf] = field(default_factory=dict)
     product_values: NDArray[np.float32] | None = None
     understander: Understander | None = None
+    search: ContentSearch | None = None
 
     @property
     def model_version(self) -> str:
@@ -101,21 +107,25 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     pipelines = {
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
     }
+    library = open_library(bundle, catalog) if has_content(bundle) else None
     return Snapshot(
         bundle,
         catalog,
         shop,
         PLACEMENTS,
         pipelines,
-        _shelves(bundle, catalog),
+        _shelves(bundle, catalog, library),
         understander=open_understanding(bundle, embedded_encoder()),
+        search=open_search(bundle, library, embedded_encoder()) if library else None,
     )
 
 
-def _shelves(bundle: Bundle, catalog: Catalog) -> dict[Corpus, Shelf]:
+def _shelves(bundle: Bundle, catalog: Catalog, library: Library | None) -> dict[Corpus, Shelf]:
     """The corpora beside products that the bundle has."""
     shelves: dict[Corpus, Shelf] = {}
     coupons = open_coupons(bundle, catalog)
+    if library is not None:
+        shelves[Corpus.CONTENT] = ContentShelf(library)
     if coupons is not None:
         shelves[Corpus.COUPON] = CouponShelf(coupons, catalog, open_models(bundle, coupons))
     return shelves

@@ -54,6 +54,11 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     "coupon_missing": {"en": "Yours if you add {missing} more", "zh": "再加{missing}即可使用"},
     "coupon_chosen": {"en": "Sent to you, among others", "zh": "专为您等顾客提供"},
     "coupon_offer": {"en": "For everybody", "zh": "所有顾客均可使用"},
+    "content_about_this": {"en": "About what you are looking at", "zh": "与您正在看的商品有关"},
+    "content_like_this": {"en": "Goes with what you are looking at", "zh": "与您正在看的内容相配"},
+    "content_for_your_basket": {"en": "For what you often buy", "zh": "适合您常买的商品"},
+    "content_new": {"en": "New to read", "zh": "新内容"},
+    "content_useful": {"en": "Useful to other customers", "zh": "对其他顾客有帮助"},
     "chosen": {"en": "Chosen for you", "zh": "为您精选"},
 }
 """Every reason code and its text by language; English is the fallback."""

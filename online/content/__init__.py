@@ -1,0 +1,1 @@
+"""Content: what there is to read, found for a page, for a user and for a question."""
