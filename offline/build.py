@@ -12,6 +12,7 @@ from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import Bundle, BundleWriter
 from feature_store.catalog_log import TAKEN_IN_FILE
 from feature_store.ids import hash64_many
+from feature_store.language.encoder import TextEncoder
 from feature_store.ranking import (
     FEATURES_FILE,
     ITEM_FEATURES,
@@ -22,12 +23,14 @@ from feature_store.ranking import (
 )
 from offline.chat.section import write_understanding
 from offline.chat.vocabulary import write_vocabulary
+from offline.content.section import write_content
 from offline.coupons.section import write_coupons
 from offline.dataset import Dataset
 from offline.errors import TrainingDataError
 from offline.index import Device, build_index, save_index
 from offline.item_attributes import write_attributes
 from offline.item_lists import write_lists
+from offline.item_texts import write_texts
 from offline.models.als import fit_als
 from offline.models.item_columns import fit_item_columns
 from offline.models.linear import fit_linear
@@ -52,11 +55,13 @@ def build_bundle(
     progress: Progress,
     ranker: FittedRanker | None = None,
     rules: Sequence[Rule] = (),
+    encoder: TextEncoder | None = None,
 ) -> Bundle:
     """Fit the sources of the recipe and write a bundle into the folder `bundles`.
 
     `ranker` is learned from bundles of the past (`offline.rank`), so it comes from outside.
-    `rules` are the shop's, see `offline.rules`.
+    `rules` are the shop's, see `offline.rules`. Without an `encoder` the bundle has neither
+    content nor products as text.
     """
     profiles = dataset.profiles(recipe.profile_half_life)
     als = fit_als(profiles, recipe.als, recipe.seed, progress)
@@ -72,6 +77,10 @@ def build_bundle(
         if recipe.understands and role == bundle_pb2.ROLE_REFIT:
             write_understanding(writer, dataset, recipe.seed, progress)
         write_lists(writer, dataset, available, recipe.popularity)
+        if encoder is not None:
+            write_texts(writer, dataset.items, encoder)
+            purchased = dataset.purchases.item
+            write_content(writer, dataset.content, dataset.items, purchased, encoder)
         write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
         writer.json(RULES_FILE, write_rules(rules))
         writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
@@ -100,15 +109,18 @@ def build_bundle(
             seed=recipe.seed,
             recipe=recipe.to_dict(),
             role=role,
-            num_items=_num_items(dataset),
+            num_items=_num_items(dataset, has_content=encoder is not None),
             code_revision=code_revision(),
         )
 
 
-def _num_items(dataset: Dataset) -> dict[str, int]:
-    num_coupons = len(dataset.coupons)
-    counts = {"product": dataset.num_items}
-    return {**counts, "coupon": num_coupons} if num_coupons else counts
+def _num_items(dataset: Dataset, *, has_content: bool) -> dict[str, int]:
+    counts = {
+        "product": dataset.num_items,
+        "content": dataset.content.num_pieces if has_content else 0,
+        "coupon": len(dataset.coupons),
+    }
+    return {corpus: count for corpus, count in counts.items() if count or corpus == "product"}
 
 
 def code_revision() -> str:

@@ -16,6 +16,7 @@ from scipy import sparse
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from feature_store.state import HALF_LIVES_DAYS
 from offline.catalog_changes import taken_in
+from offline.content.dataset import ContentData, load_content
 from offline.coupons.dataset import CouponData, load_coupons
 from offline.errors import TrainingDataError
 from offline.ingest.tables import instant, scan_events, scan_products, scan_promotions
@@ -75,6 +76,7 @@ class Dataset:
     horizon_time: int
     promotions: Promotions = NO_PROMOTIONS
     coupons: CouponData = field(default_factory=CouponData)
+    content: ContentData = field(default_factory=ContentData)
     taken_in: int = 0
 
     @property
@@ -124,6 +126,7 @@ def load_dataset(tables: Path, config: DataConfig, horizon_time: int) -> Dataset
         horizon_time=horizon_time,
         promotions=_promotions(tables, items, horizon_time),
         coupons=load_coupons(tables, horizon_time),
+        content=load_content(tables, horizon_time),
         taken_in=taken_in(tables),
     )
 

@@ -61,7 +61,9 @@ class RankerConfig:
     """The ranker, see `offline.models.ranker`: a boosted teacher and the network that is served.
 
     It learns from `num_cuts` past instants, each `label_days` before the next, with what was
-    bought in the `label_days` after each.
+    bought in the `label_days` after each. A like then is a positive that weighs `like_weight`, and
+    adds it to a purchase; what was disliked or found of no interest is a negative that weighs
+    `refusal_weight`, whatever was bought.
     """
 
     num_cuts: int = 2
@@ -78,6 +80,8 @@ class RankerConfig:
     batch_size: int = 4096
     network_learning_rate: float = 4e-3
     teacher_weight: float = 0.7
+    like_weight: float = 0.5
+    refusal_weight: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,8 @@ class Recipe:
     The half-lives are positions in `feature_store.state.HALF_LIVES_DAYS`: how fast own purchases
     fade, and how fast they do in the profile that the filters see. `ranker` None: candidates are
     blended by the weights of the placement. `understands`: what serves also learns to understand
-    shoppers, in English and Chinese.
+    shoppers, in English and Chinese. `encoder` makes texts vectors: `embedded`, or the folder of a
+    sentence-transformers model.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Recipe:
     repeat_half_life: int = HALF_LIVES_DAYS.index(60.0)
     profile_half_life: int = HALF_LIVES_DAYS.index(150.0)
     understands: bool = False
+    encoder: str = "embedded"
 
     def with_cut(self, cut_time: int) -> "Recipe":
         """The same recipe, judged on what comes after another instant (microseconds UTC)."""

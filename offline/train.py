@@ -19,6 +19,7 @@ from feature_store.registry import Registry, Version
 from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.build import build_bundle
 from offline.catalog_changes import fold_catalog
+from offline.content.encoding import CACHE_FILE, CachedEncoder, choose_encoder
 from offline.dataset import load_dataset, time_span
 from offline.erase import finish_pending
 from offline.errors import TrainingDataError
@@ -82,7 +83,11 @@ def train(
 
     everything = load_dataset(tables, recipe.data, end_time)
     role = bundle_pb2.ROLE_REFIT
-    refit = build_bundle(everything, recipe, home.bundles, role, device, progress, ranker, rules)
+    encoder = CachedEncoder(choose_encoder(recipe.encoder), home.path / CACHE_FILE, progress)
+    refit = build_bundle(
+        everything, recipe, home.bundles, role, device, progress, ranker, rules, encoder
+    )
+    encoder.close()
     with registry.start_run(recipe.name) as run:
         run.log_params(recipe.to_dict())
         run.log_metrics(judgements["aisle"].means())

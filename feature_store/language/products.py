@@ -3,6 +3,7 @@
 It names the arrays of a bundle that hold the vectors, and knows no encoder in particular.
 """
 
+import re
 from typing import Final
 
 from feature_store.schema import CATEGORY_SEPARATOR
@@ -14,7 +15,19 @@ SPACE_FILE: Final = "products/text_space.json"
 """The file of a bundle that names the space of those vectors: `{"space": ...}`."""
 
 
+_SIZE: Final = re.compile(
+    r"[,\s]+\d+(?:[.,]\d+)?\s*"
+    r"(?:fl\.?\s?oz|oz|ozs|ct|lb|lbs|g|kg|ml|l|lt|gal|qt|pt|pk|in|inch|ea)\b\.?$",
+    re.IGNORECASE,
+)
+
+
 def product_text(title: str, category: str) -> str:
-    """What an encoder is given of a product: its title, and the last level of its category."""
-    kind = category.rpartition(CATEGORY_SEPARATOR)[2]
-    return f"{title}. {kind}" if kind and kind.casefold() != title.casefold() else title
+    """What an encoder is given of a product: its title, and the two last levels of its category.
+
+    A size at the end of the title is left out: it says nothing of what the product is. So
+    `Kids Cereal, 12.7 oz` of `GROCERY > COLD CEREAL > KIDS CEREAL` is `Kids Cereal. cold cereal`.
+    """
+    name = _SIZE.sub("", title)
+    levels = [level.lower() for level in category.split(CATEGORY_SEPARATOR)[-2:]]
+    return ". ".join([name, *(level for level in levels if level and level not in name.lower())])

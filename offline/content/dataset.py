@@ -30,6 +30,11 @@ class ContentData:
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=polars_schema(CONTENT)))
     counts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_COUNTS))
 
+    @property
+    def num_pieces(self) -> int:
+        """The number of pieces, whatever languages they are in."""
+        return self.rows["item"].n_unique()
+
     def __len__(self) -> int:
         """The number of rows: a piece has one for each language."""
         return len(self.rows)

@@ -1,4 +1,4 @@
-"""How questions are answered, fitted on questions with known answers: `python -m offline answering`.
+"""How questions are answered: models fitted on questions with known answers.
 
 Pairs of the right piece and the nearest wrong ones fit the order. The confidence is fitted on the
 first piece of every question, and once more on each answerable question as if its piece were not
