@@ -1,13 +1,17 @@
-"""Which answer a turn gets: by what was understood, and by what is still likely when in doubt.
+"""Which answer a turn gets: by what was understood, seen in the light of the conversation.
 
-It knows the answers by name, and neither feelings nor cards.
+An utterance is understood as if it stood alone. Here it is looked at again: an intent that has
+words of its own is doubted without any, a grievance may end in a request, and what names or limits
+goods goes on with them. It knows the answers by name, and neither feelings nor cards.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from feature_store.language.labels import Intent, SlotKind
-from online.chat.dialogue import Dialogue
+from online.chat.dialogue import Kept
 from online.chat.following import SHOPPING, has_any
 from online.chat.policy import SURE, UNSURE
 from online.chat.replies import Replies, Reply
@@ -29,8 +33,38 @@ _CHANGES: Final = (
     SlotKind.CHEAPER,
     SlotKind.OTHER_BRAND,
 )
-_MANNERS: Final = (Intent.OUT_OF_SCOPE, Intent.GREETING, Intent.THANKS)
-_GRIEVANCES: Final = (Intent.COMPLAINT, Intent.ORDER_DELIVERY)
+_DOUBTED: Final = frozenset({Intent.OUT_OF_SCOPE, Intent.GREETING, Intent.THANKS, Intent.COMPLAINT})
+"""Intents that must be sure where goods are named."""
+
+_GRIEVANCES: Final = frozenset({Intent.COMPLAINT, Intent.ORDER_DELIVERY, Intent.RETURNS_WARRANTY})
+_OWN_WORDS: Final[Mapping[Intent, re.Pattern[str]]] = {
+    Intent.DEALS: re.compile(
+        r"coupon|cupon|discount|deals?\b|offers?\b|promo|on sale|\bsales?\b|special|voucher|saving"
+        r"|\bsave\b|% off|bogo|clearance|reduced|markdown|cashback|loyalty|points"
+        r"|优惠|打折|折扣|\d折|几折|券|促销|特价|活动|减|省|便宜|划算|半价|满|积分|羊毛|送"
+    ),
+    Intent.BUY_AGAIN: re.compile(
+        r"again|usual|same|last (?:time|order|month)|before|always|re-?order|regular|previous"
+        r"|repeat|remember|restock|refill|more of|another|run(?:ning)? out|out of|past|history"
+        r"|又|再|上次|上回|老样子|照旧|老规矩|常买|经常|一直|回购|以前|之前|买过|一样|囤|补|平时|每次|原来"
+    ),
+    Intent.NEW_ARRIVALS: re.compile(
+        r"\bnew|recent|latest|just (?:in|arrived|came)|fresh in|arriv|launch|release|debut|lately"
+        r"|新|刚|最近|上市|上架|首发|到货"
+    ),
+    Intent.BEST_SELLERS: re.compile(
+        r"best|popular|top|hot\b|trend|most|favou?rite|everyone|everybody|people|folks|sell|bestsell"
+        r"|hit|buzz|rated|卖|热|火|爆|排行|销量|大家|人气|最多|网红|流行|畅销|榜|受欢迎|都在|都买"
+    ),
+}
+"""Words without one of which these intents are doubted where goods or limits are named."""
+
+_NOT_NEW: Final = re.compile(
+    r"(?:needn'?t|(?:need|have) (?:not|to)|do(?:es)?n'?t have to|not) be new|not new\b"
+    r"|不(?:是|一定是?|必是?|用是?|要求)新"
+)
+_THANKS: Final = re.compile(r"\bthank|\bthx\b|\bcheers\b|谢")
+_POINTS: Final = re.compile(r"\b(?:these|those|them|this|that)\b|这|那|换一批|换一换")
 
 _ANSWERS: Final[Mapping[Intent, Callable[[Replies], Reply]]] = {
     Intent.COMPARE: Replies.compare,
@@ -44,23 +78,42 @@ _ANSWERS: Final[Mapping[Intent, Callable[[Replies], Reply]]] = {
 }
 
 
-def chosen_intent(understood: Understood, dialogue: Dialogue, *, asks: bool) -> Intent:
-    """What to answer to: the words' own purpose where a grievance or a doubt hides it.
+def second_look(understood: Understood, kept: Kept) -> Understood:
+    """The same, but for thanks to the person who was called: they do not call for another one."""
+    is_thanks = kept.is_passed_on and _THANKS.search(understood.text) is not None
+    if understood.intent is Intent.HUMAN and is_thanks:
+        return replace(understood, intent=Intent.THANKS)
+    return understood
 
-    `asks`: a mild grievance goes on to ask for products.
-    """
+
+def chosen_intent(understood: Understood, kept: Kept, *, asks: bool) -> Intent:
+    """What to answer to; `asks`: the words ask for products, whatever else they say."""
     intent = understood.intent
-    if intent in _GRIEVANCES and asks:
-        if has_any(understood, *_NAMES_GOODS):
-            return Intent.FIND_PRODUCT
-        return Intent.NOT_THIS if intent is Intent.COMPLAINT and dialogue.shown else intent
-    limit = SURE if intent in _MANNERS else UNSURE
-    if understood.confidence < limit and intent not in SHOPPING:
-        if has_any(understood, *_NAMES_GOODS):
-            return Intent.FIND_PRODUCT
-        if has_any(understood, *_CHANGES) and dialogue.wishes:
-            return Intent.REFINE
+    names, changes = has_any(understood, *_NAMES_GOODS), has_any(understood, *_CHANGES)
+    lacks_words = intent in _OWN_WORDS and not _OWN_WORDS[intent].search(understood.text)
+    if intent is Intent.NEW_ARRIVALS and _NOT_NEW.search(understood.text):
+        return Intent.FIND_PRODUCT
+    if asks and (lacks_words or intent in _GRIEVANCES):
+        others = Intent.NOT_THIS if kept.dialogue.shown else intent
+        return Intent.FIND_PRODUCT if names else others
+    is_change = (names or changes) and not _POINTS.search(understood.text)
+    if intent is Intent.NOT_THIS and is_change:
+        return Intent.REFINE if kept.dialogue.wishes else Intent.FIND_PRODUCT
+    limit = SURE if intent in _DOUBTED else UNSURE
+    doubtful = understood.confidence < limit and intent not in SHOPPING and (names or changes)
+    if lacks_words or doubtful:
+        return _otherwise(understood, kept, names=names, changes=changes)
     return intent
+
+
+def _otherwise(understood: Understood, kept: Kept, *, names: bool, changes: bool) -> Intent:
+    """The purpose that the slots speak for, else the next likely one."""
+    if names:
+        return Intent.FIND_PRODUCT
+    if changes and kept.dialogue.wishes:
+        return Intent.REFINE
+    others = (intent for intent, _ in understood.alternatives if intent not in _OWN_WORDS)
+    return next(others, understood.intent)
 
 
 def reply_to(replies: Replies, intent: Intent) -> Reply:

@@ -13,7 +13,7 @@ from typing import Final
 from feature_store.errors import StoreError
 from feature_store.language.labels import Intent, SlotKind
 from feature_store.schema import Corpus, EventKind
-from online.chat.choosing import HELP_KINDS, chosen_intent, reply_to
+from online.chat.choosing import HELP_KINDS, chosen_intent, reply_to, second_look
 from online.chat.dialogue import (
     MAX_REJECTED,
     Dialogue,
@@ -82,7 +82,7 @@ class Chat:
             turn = _noted(ask, kept)
         else:
             understood = understander.understand(ask.utterance, ask.request.locale)
-            turn = self._answer(ask, kept, understood, deadline_s)
+            turn = self._answer(ask, kept, second_look(understood, kept), deadline_s)
         turn = self._worded(turn, vocabulary, degraded)
         self._keep(ask, kept, turn, degraded)
         return replace(turn, degraded=tuple(dict.fromkeys((*turn.degraded, *degraded))))
@@ -120,10 +120,12 @@ class Chat:
 
     def _answer(self, ask: Ask, kept: Kept, understood: Understood, deadline_s: float) -> Turn:
         asks = asks_for_products(understood) or has_any(understood, SlotKind.OTHER_BRAND)
-        treated = treatment(understood, self.topics, kept.dialogue.num_failed, asks=asks)
+        treated = treatment(
+            understood, ask.utterance, self.topics, kept.dialogue.num_failed, asks=asks
+        )
         intent = understood.intent
         if treated.sells:
-            intent = chosen_intent(understood, kept.dialogue, asks=asks)
+            intent = chosen_intent(understood, kept, asks=asks)
         followed = follow(kept.dialogue, intent, understood, ask.utterance)
         finder = Finder(self.engine, ask.request, deadline_s)
         helper = self.helper
@@ -206,6 +208,7 @@ class Chat:
             dialogue=turn.dialogue,
             reasons={item: known[item] for item in shown if item in known},
             base=turn.base or kept.base,
+            is_passed_on=turn.escalation is not None or kept.is_passed_on,
         )
         try:
             self.memory.keep(ask.conversation, kept, ask.now_time)

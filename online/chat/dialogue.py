@@ -67,7 +67,7 @@ class Kept:
     """All that the server keeps of a conversation.
 
     `base` is the kind of list that the cards were of. `reasons` say why each was shown. `owner`
-    is the pseudonym of who talks, empty for nobody known.
+    is the pseudonym of who talks, empty for nobody known. `is_passed_on`: a person was called.
     """
 
     dialogue: Dialogue = field(default_factory=Dialogue)
@@ -75,6 +75,7 @@ class Kept:
     reasons: dict[str, Reason] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
     owner: bytes = b""
+    is_passed_on: bool = False
 
     def noted(self, *said: Said) -> "Kept":
         """With these utterances at the end."""
@@ -141,6 +142,7 @@ def encode(kept: Kept, until_time: int) -> bytes:
         "asked": dialogue.asked,
         "failed": dialogue.num_failed,
         "base": kept.base,
+        "passed_on": kept.is_passed_on,
         "reasons": {item: [one.code, one.parameters] for item, one in kept.reasons.items()},
         "said": [[one.is_shopper, one.text] for one in kept.said],
     }
@@ -193,4 +195,5 @@ def _decoded(row: dict[str, Any]) -> Kept:
         },
         said=tuple(Said(is_shopper, text) for is_shopper, text in row["said"]),
         owner=bytes.fromhex(row["owner"]),
+        is_passed_on=bool(row["passed_on"]),
     )

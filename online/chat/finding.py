@@ -139,7 +139,7 @@ class Finder:
         """The lowest prices among what meets the wishes, ascending."""
         mask = self._allowed(self.filter(wishes, Strictness.PLAIN))
         prices = self.engine.snapshot.catalog.price[np.flatnonzero(mask)]
-        lowest = np.sort(prices[~np.isnan(prices)])[:num]
+        lowest = np.sort(prices[prices > 0])[:num]
         return [Decimal(round(float(price) * 100)) / 100 for price in lowest]
 
     def _ask(self, placement: str, text: str, exclude: Sequence[str], **changes: object) -> Found:

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from feature_store.language.labels import Intent, SlotKind
+from feature_store.language.words import words_of
 from online.chat.dialogue import MAX_WISHES, Dialogue
-from online.chat.understanding import Slot, Understood
+from online.chat.stating import stated_wishes
+from online.chat.understanding import Understood
 from online.chat.wishes import (
     Aspect,
     Relation,
     Wish,
     contradicts,
     merged,
-    wish_of,
     without_wanted,
 )
 
@@ -38,11 +39,6 @@ SHOPPING: Final = frozenset(
 LISTS: Final = frozenset({Intent.NEW_ARRIVALS, Intent.BEST_SELLERS, Intent.BUY_AGAIN})
 """Intents that ask for a list of their own, whatever was asked before."""
 
-_TAKEN_BACK: Final = re.compile(
-    r"\b(?:no,? )?wait\b|\bscratch that\b|\bactually\b|\bi mean\b|\bmake that\b"
-    r"|\bon second thought\b|\bor rather\b|等等|等一下|不对|說錯了|说错了|还是|還是|换成|換成|改成",
-    re.IGNORECASE,
-)
 _SAME_PRICE: Final = re.compile(
     r"same (?:budget|price)|(?:价钱|价格|预算|價錢|價格|預算)(?:一样|不变|照旧|一樣|不變|照舊)"
 )
@@ -76,8 +72,6 @@ _NEED_NOT: Final = (
 )
 """Turns of phrase that let go of what stands at the braces."""
 
-_REFUSALS: Final = (Aspect.CATEGORY, Relation.IS_NOT)
-
 
 @dataclass(frozen=True, slots=True)
 class Followed:
@@ -93,8 +87,10 @@ class Followed:
 
 def follow(dialogue: Dialogue, intent: Intent, understood: Understood, utterance: str) -> Followed:
     """What is wanted after this utterance, which may be anything."""
-    stated = _stated(understood.slots, utterance)
-    if intent not in SHOPPING:
+    stated = stated_wishes(understood.slots, utterance)
+    if intent is Intent.COMPARE:
+        stated = tuple(wish for wish in stated if wish.is_on(Aspect.CATEGORY))
+    elif intent not in SHOPPING:
         return Followed(dialogue.wishes, stated)
     clashes = _clash(stated)
     if clashes:
@@ -105,39 +101,6 @@ def follow(dialogue: Dialogue, intent: Intent, understood: Understood, utterance
     old = _kept_beside(old, stated, intent, text)
     wishes = merged(_uncontradicted(old, stated), stated)
     return Followed(wishes[-MAX_WISHES:], stated, clashes)
-
-
-def _stated(slots: Sequence[Slot], utterance: str) -> tuple[Wish, ...]:
-    """The wishes of the slots; what was taken back in the same breath is refused instead."""
-    turns = list(_TAKEN_BACK.finditer(utterance))
-    early = [slot for slot in slots if turns and slot.start < turns[-1].start()]
-    late = [slot for slot in slots if slot not in early]
-    early_wishes, late_wishes = _wishes(early), _wishes(late)
-    renewed = {(wish.aspect, wish.relation) for wish in late_wishes} - {_REFUSALS}
-    gone = [wish for wish in early_wishes if (wish.aspect, wish.relation) in renewed]
-    kept = tuple(wish for wish in early_wishes if wish not in gone)
-    taken_back = tuple(_refused(wish) for wish in gone if wish.is_on(Aspect.CATEGORY))
-    refusals = tuple(left for one in taken_back if (left := without_wanted(one, late_wishes)))
-    return _possible(merged((*kept, *refusals), late_wishes))
-
-
-def _possible(wishes: Sequence[Wish]) -> tuple[Wish, ...]:
-    """The wishes but for those that are refused in the same breath: "sick of cereal, no cereal"."""
-    refused = [wish for wish in wishes if wish.relation is Relation.IS_NOT]
-    return tuple(
-        wish
-        for wish in wishes
-        if wish.relation is not Relation.IS or not any(contradicts(wish, one) for one in refused)
-    )
-
-
-def _wishes(slots: Sequence[Slot]) -> tuple[Wish, ...]:
-    return tuple(wish for slot in slots if (wish := wish_of(slot)) is not None)
-
-
-def _refused(wish: Wish) -> Wish:
-    words = tuple(value for value in wish.values if value == value.lower())
-    return Wish(Aspect.CATEGORY, Relation.IS_NOT, words or wish.values, wish.text)
 
 
 def _clash(stated: Sequence[Wish]) -> bool:
@@ -196,11 +159,17 @@ def _kept_beside(
         old = [wish for wish in old if not wish.is_on(Aspect.CATEGORY)]
         is_new = intent is not Intent.REFINE and bool(before) and not _same(before, category)
     else:
-        is_new = intent in LISTS and not _OF_THESE.search(text) and not stated
+        is_new = intent in LISTS and not stated and not _speaks_of(text, before)
         old = [wish for wish in old if not (is_new and wish.is_on(Aspect.CATEGORY))]
     if is_new:
         old = [wish for wish in old if _outlives_category(wish, text)]
     return tuple(wish for wish in old if not _is_replaced(wish, stated))
+
+
+def _speaks_of(text: str, wishes: Sequence[Wish]) -> bool:
+    """Whether a text means what was wanted before: "of those", or by one of its words."""
+    words = {word for wish in wishes for phrase in wish.phrases() for word in phrase}
+    return _OF_THESE.search(text) is not None or not words.isdisjoint(words_of(text))
 
 
 def _same(before: Sequence[Wish], after: Sequence[Wish]) -> bool:

@@ -73,12 +73,22 @@ TOPICS: Final[Mapping[str, re.Pattern[str]]] = {
 """The topics that a shop may want a person for, each by the words that speak of it."""
 
 _ASKS_FOR_PRODUCTS: Final = re.compile(
-    r"show me|do (?:you|u) (?:have|sell|carry)|have you got|you got|got any|any other|different one"
-    r"|what .{0,40}\b(?:do you have|have you got|you have)\b|can i get|looking for|i need|i want"
-    r"|recommend|suggest"
-    r"|给我看|看看|有什么|有哪些|有没有|推荐|来点|来一|想买|想要|换(?:一|个|成)|找(?:一|个)"
+    r"show me|what else|something else|anything else|any others?\b|(?:another|a different) one"
+    r"|what .{0,40}\b(?:do (?:you|u) have|have you got|you have|you got)\b"
+    r"|(?:do|would) (?:you|u) have (?:a|any|some|other)\b|got any|recommend|suggest"
+    r"|给我看|看看别|看点别|看看其他|有什么|有哪些|还有别的|换一批|换一(?:个|款|种)|推荐"
 )
-_ABOUT_GOODS: Final = frozenset({Intent.COMPLAINT, Intent.ORDER_DELIVERY, Intent.NOT_THIS})
+_ANGRY_WORDS: Final = re.compile(
+    r"\b(?:furious|livid|outrag\w+|disgust\w+|unacceptable|appalling|pathetic|ridiculous|fuming"
+    r"|enraged|infuriat\w+|sick and tired|fed up|had it with|worst|never (?:shop|com|buy|order)\w*"
+    r"|scam\w*|rip ?-?off|pissed|bullshit|crap|damn|hell|stupid|idiots?|morons?|incompetent|useless"
+    r"|lousy|shame on|scream|hate|liars?|thieves|ruined|joke|garbage(?! (?:bag|can|disposal))"
+    r"|trash(?! (?:bag|can|compactor)))\b"
+    r"|气死|气人|气炸|气得|火大|恼火|愤怒|过分|受够|忍无可忍|恶心|骗子|骗人|坑人|烦死|滚|傻|混蛋|王八|去死|不要脸"
+    r"|什么破|破(?:店|玩意|东西|超市)|垃圾(?!袋|桶|箱)|再也不(?:来|买|会)|太差劲|差劲透|黑心|缺德|无耻|离谱|八百遍|翻白眼"
+    r"|投诉你|抓狂|要疯|岂有此理|欺人太甚|糟糕透|烂透"
+)
+_LOUD: Final = re.compile(r"!|！|\b[A-Z]{4,}\b|(?:absolutely|so|completely|totally|真的|太|简直)")
 _CALM_PURPOSE: Final = frozenset({Intent.FIND_PRODUCT, Intent.PRODUCT_QUESTION, Intent.BUY_AGAIN})
 
 
@@ -95,13 +105,18 @@ class Treatment:
         return self.mood is Mood.CALM
 
 
-def mood_of(understood: Understood) -> Mood:
-    """Anger is a strong bad feeling; a complaint with a bad feeling is disappointment."""
-    if understood.feeling is not Feeling.NEGATIVE:
-        return Mood.CALM
-    if understood.strong:
+def mood_of(understood: Understood, utterance: str) -> Mood:
+    """Anger is a strong bad feeling; a complaint with a bad feeling is disappointment.
+
+    Words that only the angry use count too: what was learned of feelings may miss them.
+    """
+    is_bad = understood.feeling is Feeling.NEGATIVE
+    num_words = len(set(_ANGRY_WORDS.findall(understood.text)))
+    is_loud = _LOUD.search(utterance) is not None
+    is_grievance = is_bad or understood.intent is Intent.COMPLAINT
+    if (is_bad and understood.strong) or num_words + is_loud + is_grievance > 2:
         return Mood.ANGRY
-    return Mood.UPSET if understood.intent is Intent.COMPLAINT else Mood.CALM
+    return Mood.UPSET if is_bad and understood.intent is Intent.COMPLAINT else Mood.CALM
 
 
 def grave_topic(understood: Understood, topics: Collection[str]) -> str:
@@ -117,13 +132,18 @@ def grave_topic(understood: Understood, topics: Collection[str]) -> str:
 
 
 def treatment(
-    understood: Understood, topics: Collection[str], num_failed: int, *, asks: bool
+    understood: Understood,
+    utterance: str,
+    topics: Collection[str],
+    num_failed: int,
+    *,
+    asks: bool,
 ) -> Treatment:
     """What this turn asks for; `num_failed` counts the turns in a row before it that failed.
 
     `asks`: a mild complaint that goes on to ask for products is served as a request.
     """
-    mood = mood_of(understood)
+    mood = mood_of(understood, utterance)
     if mood is Mood.UPSET and asks:
         mood = Mood.CALM
     if topic := grave_topic(understood, topics):
@@ -136,7 +156,5 @@ def treatment(
 
 
 def asks_for_products(understood: Understood) -> bool:
-    """Whether a grievance, or a word on an order, goes on to ask for products."""
-    return (
-        understood.intent in _ABOUT_GOODS and _ASKS_FOR_PRODUCTS.search(understood.text) is not None
-    )
+    """Whether the words ask to be shown products, whatever else they say."""
+    return _ASKS_FOR_PRODUCTS.search(understood.text) is not None

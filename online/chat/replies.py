@@ -38,10 +38,6 @@ NUM_CONTEXT: Final = 3
 CENT: Final = Decimal("0.01")
 _CHEAPEST: Final = re.compile(r"cheapest|lowest price|least expensive|最便宜|最低价|最实惠")
 _FIRST_TWO: Final = re.compile(r"first two|top two|(?:前|头)(?:面)?(?:两|二|2)")
-_NOT_NEW: Final = re.compile(
-    r"(?:need|have) (?:not|to) be new|not (?:be )?new"
-    r"|any(?:thing)? at all|不(?:是|一定是?|必是?|用是?)新"
-)
 _ONLY_OTHERS: Final = re.compile(
     r"something else|anything else|what else|other (?:ones|options)|seen (?:those|these|them|that)"
     r"|换一批|换几个|换别的|别的|其他|看过|用过|试过"
@@ -260,9 +256,7 @@ class Replies:
 
     def _base(self, intent: Intent) -> Intent:
         """The list that the cards were of, for what changes it and names nothing new to find."""
-        goes_on = intent in (Intent.REFINE, Intent.NOT_THIS) and not _NOT_NEW.search(
-            self.understood.text
-        )
+        goes_on = intent in (Intent.REFINE, Intent.NOT_THIS)
         names_any = any(wish.is_on(Aspect.CATEGORY) for wish in self.followed.stated)
         return self.kept.base if goes_on and not names_any else Intent.FIND_PRODUCT
 

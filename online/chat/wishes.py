@@ -117,7 +117,7 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
         case SlotKind.BRAND:
             return Wish(Aspect.BRAND, Relation.IS, meaning.brands or words, text)
         case SlotKind.TAG:
-            values = tuple(dict.fromkeys((*meaning.tags, *words)))[:MAX_VALUES]
+            values = tuple(dict.fromkeys((*meaning.tags, *words, text.lower())))[:MAX_VALUES]
             return Wish(Aspect.TAG, Relation.IS, values, text)
         case SlotKind.CATEGORY:
             return Wish(Aspect.CATEGORY, Relation.IS, (*words, *meaning.paths[:4]), text)
@@ -127,7 +127,7 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
 def _refusal(meaning: Meaning, text: str) -> Wish:
     if meaning.brands:
         return Wish(Aspect.BRAND, Relation.IS_NOT, meaning.brands, text)
-    values = tuple(dict.fromkeys((*meaning.words, *meaning.tags)))[:MAX_VALUES]
+    values = tuple(dict.fromkeys((*meaning.words, *meaning.tags, text.lower())))[:MAX_VALUES]
     return Wish(Aspect.CATEGORY, Relation.IS_NOT, values, text)
 
 
@@ -239,6 +239,9 @@ def contradicts(wish: Wish, refusal: Wish) -> bool:
     if wish.aspect is Aspect.BRAND and refusal.aspect is Aspect.BRAND:
         return set(wish.values) <= set(refusal.values)
     refused, wanted = refusal.phrases(), wish.phrases()
+    own = frozenset(words_of(wish.text))
+    if own and any(no <= own for no in refused):
+        return True
     return bool(wanted) and all(any(no <= words for no in refused) for words in wanted)
 
 
