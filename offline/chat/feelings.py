@@ -14,7 +14,8 @@ from feature_store.language.linear import LinearModel
 from feature_store.language.reading import Reader
 from feature_store.language.views import feeling_columns
 from offline.chat.fitting import Fitting, fit_linear
-from offline.chat.texts import Utterance
+from offline.chat.phrasings import draw
+from offline.chat.texts import Entry, Utterance, unmarked
 from offline.errors import TrainingDataError
 
 FITTING: Final = Fitting(inverse_penalty=10.0, vector_weight=3.0)
@@ -37,6 +38,7 @@ _TOLD: Final = {
     ),
 }  # fmt: skip
 """Intents that tell the feeling of most utterances that have them."""
+_DRAWN_WEIGHT: Final = 0.3
 _TOLD_WEIGHT: Final = 0.2
 """What an utterance counts beside a text whose feeling somebody wrote down."""
 
@@ -63,6 +65,20 @@ def read_sentiments(path: Path) -> list[Sentiment]:
         except (KeyError, ValueError) as error:
             raise TrainingDataError(f"{path}, line {number}: {error}") from error
     return found
+
+
+def draw_sentiments(entries: Sequence[Entry], num_each: int, seed: int) -> list[Sentiment]:
+    """`num_each` texts of each phrasing of a feeling; those under a heading with `!` are strong."""
+    return [
+        Sentiment(
+            language,
+            unmarked(text),
+            Feeling(heading.rstrip("!")),
+            heading.endswith("!"),
+            _DRAWN_WEIGHT,
+        )
+        for language, heading, text in draw(entries, "feelings_{language}.txt", num_each, seed)
+    ]
 
 
 def told(utterances: Sequence[Utterance]) -> list[Sentiment]:

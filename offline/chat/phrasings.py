@@ -6,7 +6,7 @@ not the words in its places. The same seed draws the same utterances.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -104,8 +104,8 @@ class Filler:
             SlotKind.WITHOUT: self._without,
         }
 
-    def fill(self, language: str, intent: Intent, phrasing: str) -> Utterance:
-        """One utterance of a phrasing."""
+    def fill(self, language: str, phrasing: str) -> str:
+        """One text of a phrasing, its slots marked as in written utterances."""
         sentence = _CHOICE.sub(lambda found: self._one(found[1].split("|")), phrasing)
         low = int(self._rng.integers(1, 80))
         prices = {
@@ -122,7 +122,7 @@ class Filler:
             )
             return f"[{words}]({kind})"
 
-        return marked(language, intent, " ".join(_PLACE.sub(place, sentence).split()))
+        return " ".join(_PLACE.sub(place, sentence).split())
 
     def _word(self, kind: SlotKind, language: str) -> str:
         if self._rng.random() < _FOREIGN_SHARE:
@@ -175,10 +175,19 @@ class Filler:
 
 def draw_utterances(entries: Sequence[Entry], num_each: int, seed: int) -> list[Utterance]:
     """`num_each` utterances of each of the repository's phrasings, in both languages."""
-    filler = Filler(entries, np.random.default_rng(seed))
     return [
-        filler.fill(language, intent, phrasing)
-        for language in LANGUAGES
-        for intent, phrasing in read_phrasings(TEXTS / "phrasings" / f"{language}.txt")
-        for _ in range(num_each)
+        marked(language, Intent(heading), text)
+        for language, heading, text in draw(entries, "{language}.txt", num_each, seed)
     ]
+
+
+def draw(
+    entries: Sequence[Entry], file: str, num_each: int, seed: int
+) -> Iterator[tuple[str, str, str]]:
+    """`num_each` texts of each phrasing of a file: language, heading, text with marks."""
+    filler = Filler(entries, np.random.default_rng(seed))
+    for language in LANGUAGES:
+        path = TEXTS / "phrasings" / file.format(language=language)
+        for heading, phrasing in read_phrasings(path):
+            for _ in range(num_each):
+                yield language, heading, filler.fill(language, phrasing)

@@ -78,6 +78,11 @@ def marked(language: str, intent: Intent, text: str) -> Utterance:
     return Utterance(language, intent, "".join((*plain, text[end:])), tuple(slots))
 
 
+def unmarked(text: str) -> str:
+    """A text without its marks."""
+    return _MARK.sub(r"\1", text)
+
+
 def read_lexicon(path: Path = TEXTS / "lexicon.tsv") -> list[Entry]:
     """The rows of a lexicon: kind, the catalogue's word, forms in English, forms in Chinese."""
     rows = [line.split("\t") for line in path.read_text().splitlines() if line]
@@ -87,11 +92,11 @@ def read_lexicon(path: Path = TEXTS / "lexicon.tsv") -> list[Entry]:
     ]
 
 
-def read_phrasings(path: Path) -> Iterator[tuple[Intent, str]]:
-    """Each phrasing of a file with the intent that it stands under."""
-    intent = Intent.OUT_OF_SCOPE
+def read_phrasings(path: Path) -> Iterator[tuple[str, str]]:
+    """Each phrasing of a file with the heading that it stands under."""
+    heading = ""
     for line in path.read_text().splitlines():
         if line.startswith("= "):
-            intent = Intent(line[2:].strip())
+            heading = line[2:].strip()
         elif line:
-            yield intent, line
+            yield heading, line
