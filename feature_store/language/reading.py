@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from feature_store.language.gazetteer import keys_of
-from feature_store.language.normal import Normal, Token, normalise, tokens_of
+from feature_store.language.normal import MAX_CHARACTERS, Normal, Token, normalise, tokens_of
 from feature_store.language.spelling import Speller
 
 
@@ -21,12 +21,14 @@ class Read:
 class Reader:
     """Reads texts with the spelling of a vocabulary, the most frequent word first."""
 
-    def __init__(self, vocabulary: Iterable[str]) -> None:
+    def __init__(self, vocabulary: Iterable[str], max_characters: int = MAX_CHARACTERS) -> None:
+        """`max_characters` of a text are read."""
         self._speller = Speller(vocabulary)
+        self._max_characters = max_characters
 
     def read(self, text: str) -> Read:
         """A text as models see it; never fails."""
-        normal = normalise(text)
+        normal = normalise(text, self._max_characters)
         tokens = tokens_of(normal.text)
         words = [token.text for token in tokens]
         return Read(normal, tokens, words, keys_of(map(self._speller.correct, words)))
