@@ -35,12 +35,13 @@ from offline.home import Home
 from offline.ingest.job import IngestJob, ingest
 from offline.ingest.report import print_summary
 from offline.materialize import materialize
+from offline.people import write_people
 from offline.progress import Progress
 from offline.recipe import completejourney
 from offline.report import print_judgements, print_verdict
 from offline.sync import sync
 from offline.train import Trained, train
-from online.client import Client, print_slate
+from online.client import Client, print_coupons, print_slate
 
 CAMPAIGN: Final = """
 campaign = "demo"
@@ -83,12 +84,13 @@ def run(args: argparse.Namespace) -> int:
     step("Loading the online store and bringing the champion to the server")
     store = open_store(home.store)
     materialize(home.tables, store, None, progress)
+    write_people(home.tables, store)
     store.close()
     sync(Registry(home.path, home.tracking_uri), home.path)
     step("Serving: the product page asks over gRPC")
     with _server(home) as client:
         for household in HOUSEHOLDS:
-            print_slate(client.recommend(household, page_size=8), f"Household {household}")
+            _show(client, household)
         latencies_ms = _time_requests(client)
     step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
     preview = _campaign(home, trained.refit.bundle_id, progress)
@@ -114,6 +116,15 @@ def _ingest(home: Home, progress: Progress) -> None:
     job = IngestJob(sources=complete_journey_sources(), out=home.tables)
     key = Pseudonymizer(load_key(home.path))
     ingest(job, key, progress, lambda summary: print_summary(summary, home.tables, Console()))
+
+
+def _show(client: Client, household: str) -> None:
+    """What a household is shown, and what it can save on a cart of the first of it."""
+    slate = client.recommend(household, page_size=8)
+    print_slate(slate, f"Household {household}")
+    cart = [item.item_id for item in slate.response.items]
+    coupons = client.recommend(household, basket=cart, channel="web", num_coupons=4)
+    print_coupons(coupons, f"Coupons for household {household} with these {len(cart)} in the cart")
 
 
 class _Steps:

@@ -16,7 +16,7 @@ import grpc
 from rich.console import Console
 from rich.table import Table
 
-from aisle.v1 import recommendation_pb2, recommendation_pb2_grpc, slate_pb2
+from aisle.v1 import corpus_pb2, money_pb2, recommendation_pb2, recommendation_pb2_grpc, slate_pb2
 from online.errors import ClientError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
@@ -97,16 +97,25 @@ class Client:
         new_only: bool = False,
         page_size: int = 0,
         locale: str = "",
+        basket: Sequence[str] = (),
+        channel: str = "",
+        num_coupons: int = 0,
     ) -> Answer:
         """The slate for a user (empty: nobody known), with what is needed to show it.
 
-        Raises ClientError when no server answers or it refuses the request.
+        `basket` are the products in the cart, one of each. `num_coupons` asks for coupons instead
+        of products. Raises ClientError when no server answers or it refuses the request.
         """
         request = recommendation_pb2.RecommendRequest(
             user_id=user, placement=placement, page_size=page_size, view=slate_pb2.ITEM_VIEW_FULL
         )
         request.context.item_ids.extend(context_items)
         request.context.locale = locale
+        request.context.channel = channel
+        for item in basket:
+            request.context.basket.add(item_id=item)
+        if num_coupons:
+            request.corpora.add(corpus=corpus_pb2.CORPUS_COUPON, count=num_coupons)
         if new_only:
             request.purchase_mode = recommendation_pb2.PURCHASE_MODE_NEW_ONLY
         started_s = perf_counter()
@@ -155,6 +164,32 @@ def print_slate(answer: Answer, title: str, console: Console | None = None) -> N
     console.print(summary(answer), style="dim")
 
 
+def print_coupons(answer: Answer, title: str, console: Console | None = None) -> None:
+    """Print the coupons of an answer with what each saves on the basket, and why it is there."""
+    console = console or _console()
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("#", justify="right")
+    table.add_column("Coupon", overflow="fold")
+    table.add_column("Saves", justify="right")
+    table.add_column("Needs", justify="right")
+    table.add_column("Ends", style="dim")
+    table.add_column("Reason", overflow="fold")
+    table.add_column("Chance", justify="right")
+    for rank, item in enumerate(answer.response.items, start=1):
+        coupon = item.coupon
+        table.add_row(
+            str(rank),
+            item.display.title or item.item_id,
+            amount_text(coupon.saving) if coupon.HasField("saving") else "",
+            amount_text(coupon.minimum_basket) if coupon.HasField("minimum_basket") else "",
+            coupon.end_time.ToDatetime().date().isoformat() if coupon.HasField("end_time") else "",
+            item.reason.text,
+            f"{item.score:.2%}",
+        )
+    console.print(table)
+    console.print(summary(answer), style="dim")
+
+
 def _console() -> Console:
     """The terminal; what is not one, such as a log, is wide enough for the table."""
     console = Console()
@@ -165,8 +200,12 @@ def price_text(display: slate_pb2.Display) -> str:
     """The price as a page shows it, empty where there is none."""
     if not display.HasField("price"):
         return ""
-    price = display.price
-    return f"{price.units}.{price.nanos // 10_000_000:02} {price.currency_code}".rstrip()
+    return amount_text(display.price)
+
+
+def amount_text(money: money_pb2.Money) -> str:
+    """An amount with two digits after the point, and its currency where it is told."""
+    return f"{money.units}.{money.nanos // 10_000_000:02} {money.currency_code}".rstrip()
 
 
 def summary(answer: Answer) -> str:
