@@ -2,12 +2,13 @@
 
 At several past instants the sources are fitted on what came before, the pipeline that serves
 retrieves candidates with the user states of that instant, and what was bought in the weeks
-after says which were right. Features come from the function that serving calls.
+after says which were right, and what users said of them then how right or wrong. Features come
+from the function that serving calls.
 """
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.store import OnlineStore
 from offline.build import build_bundle
 from offline.dataset import load_dataset
-from offline.models.ranker import Ranker, fit_ranker
+from offline.models.ranker import Lessons, Ranker, fit_ranker
 from offline.progress import Progress
+from offline.reactions import NO_REACTION, Reaction, load_reactions
 from offline.recipe import RankerConfig, Recipe
 from offline.replay import Heldout, load_heldout, states_at
 from online.engine import Engine
@@ -34,10 +36,14 @@ MODES = (PurchaseMode.ANY, PurchaseMode.NEW_ONLY)
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Rows of features, shape (n, features), and whether each was bought, shape (n,)."""
+    """Rows of features, shape (n, features), what they teach, and whose each is, shape (n,).
+
+    `owner` is a position in `Heldout.users`.
+    """
 
     features: NDArray[np.float32]
-    labels: NDArray[np.float32]
+    lessons: Lessons
+    owner: NDArray[np.int32]
 
 
 def train_ranker(
@@ -49,12 +55,11 @@ def train_ranker(
         return None
     cuts = past_cuts(config, first_time, end_time)
     parts = [_examples_at(tables, recipe, config, cut, progress) for cut in cuts]
-    parts = [part for part in parts if part.labels.any()]
+    parts = [part for part in parts if part.lessons.targets.any()]
     if not parts:
         return None
-    features = np.concatenate([part.features for part in parts])
-    labels = np.concatenate([part.labels for part in parts])
-    return fit_ranker(features, labels, config, recipe.seed, progress)
+    rows = _joined(parts)
+    return fit_ranker(rows.features, rows.lessons, config, recipe.seed, progress)
 
 
 def past_cuts(config: RankerConfig, first_time: int, end_time: int) -> list[int]:
@@ -76,40 +81,109 @@ def _examples_at(
         snapshot = open_snapshot(bundle)
         label_end = cut + config.label_days * MICROSECONDS_PER_DAY
         heldout = load_heldout(tables, recipe.data, snapshot, store, cut, label_end)
-        heldout = _sample(heldout, config.max_users_per_cut, recipe.seed)
-        with threadpool_limits(1):
-            parts = list(_user_examples(snapshot, store, heldout, progress))
-    features = np.concatenate([part.features for part in parts])
-    return Examples(features, np.concatenate([part.labels for part in parts]))
+        heldout = sample_users(heldout, config.max_users_per_cut, recipe.seed)
+        reactions = load_reactions(tables, snapshot, cut, label_end)
+        heldout = _with_who_spoke(heldout, reactions, config.max_users_per_cut)
+        return examples_of(snapshot, store, heldout, config, progress, reactions)
+
+
+def examples_of(
+    snapshot: Snapshot,
+    store: OnlineStore,
+    heldout: Heldout,
+    config: RankerConfig,
+    progress: Progress,
+    reactions: Mapping[bytes, Reaction] | None = None,
+) -> Examples:
+    """The candidates of each user's slates, those of both modes once.
+
+    Of who bought nothing, only what they reacted to.
+    """
+    reactions = reactions or {}
+    with threadpool_limits(1):
+        parts = list(_user_examples(snapshot, store, heldout, config, reactions, progress))
+    return _joined(parts)
+
+
+def _joined(parts: list[Examples]) -> Examples:
+    lessons = [part.lessons for part in parts]
+    return Examples(
+        np.concatenate([part.features for part in parts]),
+        Lessons(
+            np.concatenate([one.labels for one in lessons]),
+            np.concatenate([one.targets for one in lessons]),
+            np.concatenate([one.weights for one in lessons]),
+        ),
+        np.concatenate([part.owner for part in parts]),
+    )
 
 
 def _user_examples(
-    snapshot: Snapshot, store: OnlineStore, heldout: Heldout, progress: Progress
+    snapshot: Snapshot,
+    store: OnlineStore,
+    heldout: Heldout,
+    config: RankerConfig,
+    reactions: Mapping[bytes, Reaction],
+    progress: Progress,
 ) -> Iterator[Examples]:
-    """The candidates of each user's slates, those of both modes once."""
     engine = Engine(store, snapshot)
     columns = open_columns(snapshot.bundle)
     names = snapshot.pipelines[PLACEMENT].source_names
     rated = [names.index(name) for name in RATED_SOURCES]
     with progress.task("Ranker: candidates", len(heldout.users)) as advance:
-        for user, relevant in zip(heldout.users, heldout.relevant, strict=True):
+        for owner, user in enumerate(heldout.users):
+            relevant, reaction = heldout.relevant[owner], reactions.get(user, NO_REACTION)
             seen: set[int] = set()
             for mode in MODES:
                 request = Request(heldout.cut_time, PLACEMENT, user, purchase_mode=mode)
                 query, candidates = engine.candidates(request)
-                fresh = np.array([int(item) not in seen for item in candidates.items], bool)
+                wanted = None if relevant else reaction.liked | reaction.refused
+                fresh = np.array([_is_fresh(i, seen, wanted) for i in candidates.items], bool)
                 scores = candidates.rated(rated)
                 features = ranking_features(
                     query.state, query.history, columns, candidates.items, scores, query.time
                 )[fresh]
                 items = candidates.items[fresh].tolist()
                 seen.update(items)
-                labels = np.array([item in relevant for item in items], np.float32)
-                yield Examples(features, labels)
+                lessons = lessons_of(items, relevant, reaction, config)
+                yield Examples(features, lessons, np.full(len(items), owner, np.int32))
             advance(1)
 
 
-def _sample(heldout: Heldout, limit: int, seed: int) -> Heldout:
+def _is_fresh(item: int, seen: set[int], wanted: frozenset[int] | None) -> bool:
+    """Whether the item is not seen, and among what is wanted (None: everything)."""
+    return int(item) not in seen and (wanted is None or int(item) in wanted)
+
+
+def lessons_of(
+    items: list[int], relevant: frozenset[int], reaction: Reaction, config: RankerConfig
+) -> Lessons:
+    """What a user's candidates teach: a refusal goes before a purchase, a like beside it."""
+    bought = np.array([item in relevant for item in items], bool)
+    liked = np.array([item in reaction.liked for item in items], bool)
+    refused = np.array([item in reaction.refused for item in items], bool)
+    weights = np.ones(len(items), np.float32)
+    weights[liked] = config.like_weight + bought[liked]
+    weights[refused] = config.refusal_weight
+    labels = (bought & ~refused).astype(np.float32)
+    if not relevant:
+        labels[:] = np.nan  # who bought nothing says nothing of how likely purchases are
+    return Lessons(labels, ((bought | liked) & ~refused).astype(np.float32), weights)
+
+
+def _with_who_spoke(heldout: Heldout, reactions: Mapping[bytes, Reaction], limit: int) -> Heldout:
+    """The held-out users, and at most `limit` who bought nothing but said what they think."""
+    others = tuple(sorted(reactions.keys() - set(heldout.users)))[:limit]
+    nothing = (frozenset[int](),) * len(others)
+    return replace(
+        heldout,
+        users=heldout.users + others,
+        relevant=heldout.relevant + nothing,
+        new=heldout.new + nothing,
+    )
+
+
+def sample_users(heldout: Heldout, limit: int, seed: int) -> Heldout:
     """At most `limit` of the users, drawn at random."""
     if len(heldout.users) <= limit:
         return heldout

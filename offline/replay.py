@@ -6,7 +6,7 @@ ranked over the same users and items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -51,10 +51,14 @@ class Judgement:
     """Measures by user, NaN for a user whom a measure does not concern; all of one length.
 
     `values` maps a measure's name, such as `recall_at_20_all`, to an array of shape (users,).
+    `slates` are the item indexes that were judged, best first, under `all` and `new`.
+    `stage_times_s` is how long each stage of the engine took at most 19 times in 20.
     """
 
     users: tuple[bytes, ...]
     values: Mapping[str, NDArray[np.float64]]
+    slates: Mapping[str, Sequence[Sequence[int]]] = field(default_factory=dict)
+    stage_times_s: Mapping[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Each measure's mean over the users whom it concerns."""
@@ -85,7 +89,7 @@ def load_heldout(
     for hexdigest, ids in bought_after.iter_rows():
         items = frozenset(int(i) for i in snapshot.catalog.indexes_of(ids) if i >= 0)
         user = bytes.fromhex(hexdigest)
-        owned = _owned(snapshot, _state(store, user))
+        owned = owned_items(snapshot, state_of(store, user))
         if items and owned:
             users.append(user)
             relevant.append(items)
@@ -105,7 +109,8 @@ def replay(
     with threadpool_limits(1):  # as in serving; pools that spin for each query cost 50 times more
         everything = _ask(engine, heldout, placement, PurchaseMode.ANY, progress)
         only_new = _ask(engine, heldout, placement, PurchaseMode.NEW_ONLY, progress)
-    return judge_rankings(heldout, everything, only_new)
+    judged = judge_rankings(heldout, everything, only_new)
+    return replace(judged, stage_times_s=engine.usual_times_s)
 
 
 def judge_rankings(
@@ -124,13 +129,13 @@ def judge_rankings(
                     for ranking, items in zip(rankings, truth, strict=True)
                 ]
             )
-    return Judgement(heldout.users, values)
+    return Judgement(heldout.users, values, {"all": everything, "new": only_new})
 
 
 def judge_popularity(snapshot: Snapshot, store: OnlineStore, heldout: Heldout) -> Judgement:
     """The baseline that shows everyone the same: what most users bought."""
     order = snapshot.bundle.array("popular/order")
-    new = [_without(order, _owned(snapshot, _state(store, user))) for user in heldout.users]
+    new = [_without(order, owned_items(snapshot, state_of(store, user))) for user in heldout.users]
     return judge_rankings(heldout, [order[:K].tolist()] * len(heldout.users), new)
 
 
@@ -146,7 +151,7 @@ def judge_own_frequency(
     rank[order] = np.arange(len(order))
     everything, new = [], []
     for user in heldout.users:
-        state = _state(store, user)
+        state = state_of(store, user)
         items = snapshot.catalog.indexes_of_keys(state.items["key"])
         rows = bought(state.items) & (items >= 0)
         counts = state.items["count"]
@@ -184,12 +189,14 @@ def _ask(
     return rankings
 
 
-def _state(store: OnlineStore, user: bytes) -> UserState:
+def state_of(store: OnlineStore, user: bytes) -> UserState:
+    """What the store knows of a user."""
     value = store.get_many([state_key(user)])[0]
     return EMPTY if value is None else UserState.decode(value)
 
 
-def _owned(snapshot: Snapshot, state: UserState) -> frozenset[int]:
+def owned_items(snapshot: Snapshot, state: UserState) -> frozenset[int]:
+    """The items of the bundle that were ever bought, by index."""
     items = snapshot.catalog.indexes_of_keys(state.items["key"])
     return frozenset(items[bought(state.items) & (items >= 0)].tolist())
 

@@ -36,6 +36,24 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Lessons:
+    """What rows teach, each of shape (n,).
+
+    `labels`: bought, and not refused; 1, 0, or NaN where that says nothing of how likely purchases
+    are. `targets`, 0 or 1, are what to rank high, with how much each row weighs.
+    """
+
+    labels: Matrix
+    targets: Matrix
+    weights: Matrix
+
+    @staticmethod
+    def of_purchases(labels: Matrix) -> "Lessons":
+        """Purchases alone, each row as good as another."""
+        return Lessons(labels, labels, np.ones(len(labels), np.float32))
+
+
+@dataclass(frozen=True, slots=True)
 class Ranker:
     """The fitted ranker: `onnx` maps features (n, features) to calibrated probabilities (n,)."""
 
@@ -44,18 +62,22 @@ class Ranker:
 
 
 def fit_ranker(
-    features: Matrix, labels: Matrix, config: RankerConfig, seed: int, progress: Progress
+    features: Matrix, lessons: Lessons, config: RankerConfig, seed: int, progress: Progress
 ) -> Ranker:
-    """Fit on rows (n, features) with labels in {0, 1}, shape (n,).
+    """Fit on rows (n, features).
 
-    Only `config.negative_share` of the negatives are learned from; the calibration sees all.
+    Only `config.negative_share` of the plain negatives are learned from; what a user said of an
+    item always is. The calibration sees all purchases, and nothing but purchases.
     """
-    kept = keep_negatives(labels, config.negative_share, seed)
-    teacher = fit_teacher(features[kept], labels[kept], config, seed, progress)
+    targets, is_said = lessons.targets, lessons.weights != 1.0
+    kept = keep_negatives(targets, config.negative_share, seed) | is_said
+    weights = lessons.weights[kept] if is_said.any() else None
+    teacher = fit_teacher(features[kept], targets[kept], config, seed, progress, weights)
     soft = _sigmoid(teacher_logits(teacher, features[kept]))
-    target = config.teacher_weight * soft + (1 - config.teacher_weight) * labels[kept]
-    network = fit_network(features[kept], target.astype(np.float32), config, seed, progress)
-    calibration = fit_calibration(network_logits(network, features), labels)
+    mixed = config.teacher_weight * soft + (1 - config.teacher_weight) * targets[kept]
+    network = fit_network(features[kept], mixed.astype(np.float32), config, seed, progress, weights)
+    known = ~np.isnan(lessons.labels)
+    calibration = fit_calibration(network_logits(network, features[known]), lessons.labels[known])
     return Ranker(export_onnx(network, calibration), teacher)
 
 
@@ -66,9 +88,14 @@ def keep_negatives(labels: Matrix, share: float, seed: int) -> NDArray[np.bool_]
 
 
 def fit_teacher(
-    features: Matrix, labels: Matrix, config: RankerConfig, seed: int, progress: Progress
+    features: Matrix,
+    labels: Matrix,
+    config: RankerConfig,
+    seed: int,
+    progress: Progress,
+    weights: Matrix | None = None,
 ) -> lgb.Booster:
-    """Boosted trees by binary log loss."""
+    """Boosted trees by binary log loss; `weights`, shape (n,), None for all alike."""
     parameters = {
         "objective": "binary",
         "num_leaves": config.num_leaves,
@@ -87,7 +114,7 @@ def fit_teacher(
     with progress.task("Ranker: teacher", config.num_trees) as advance:
         return lgb.train(
             parameters,
-            lgb.Dataset(features, labels),
+            lgb.Dataset(features, labels, weight=weights),
             config.num_trees,
             callbacks=[lambda _: advance(1)],
         )
@@ -135,12 +162,18 @@ class _Served(nn.Module):
 
 
 def fit_network(
-    features: Matrix, target: Matrix, config: RankerConfig, seed: int, progress: Progress
+    features: Matrix,
+    target: Matrix,
+    config: RankerConfig,
+    seed: int,
+    progress: Progress,
+    weights: Matrix | None = None,
 ) -> Network:
-    """Learn target probabilities, shape (n,), by cross-entropy."""
+    """Learn target probabilities, shape (n,), by cross-entropy; `weights` None for all alike."""
     torch.manual_seed(seed)
     network = Network(features.mean(axis=0), features.std(axis=0) + 1e-3, config.hidden)
     inputs, targets = torch.from_numpy(features), torch.from_numpy(target)
+    weight = None if weights is None else torch.from_numpy(weights)
     optimiser = torch.optim.AdamW(
         network.parameters(), config.network_learning_rate, weight_decay=1e-4
     )
@@ -152,7 +185,9 @@ def fit_network(
         for _ in range(config.num_epochs):
             for rows in torch.split(torch.randperm(len(features)), config.batch_size):
                 loss = nn.functional.binary_cross_entropy_with_logits(
-                    network(inputs[rows]), targets[rows]
+                    network(inputs[rows]),
+                    targets[rows],
+                    None if weight is None else weight[rows],
                 )
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from offline.index import build_index, has_gpu
 from offline.models.als import fit_als
 from offline.models.linear import fit_linear
 from offline.models.popularity import fit_popularity, fit_recent_popularity
-from offline.models.ranker import expected_calibration_error, fit_ranker
+from offline.models.ranker import Lessons, expected_calibration_error, fit_ranker
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, IndexConfig, LinearConfig, PopularityConfig, RankerConfig
 from online.stages.sources import AlsForUser
@@ -130,7 +130,8 @@ def test_the_ranker_learns_calibrates_and_is_what_onnx_says() -> None:
     config = RankerConfig(
         num_trees=60, feature_share=1.0, num_epochs=6, batch_size=512, hidden=(16,)
     )
-    ranker = fit_ranker(features, labels, config, seed=0, progress=QUIET)
+    lessons = Lessons.of_purchases(labels)
+    ranker = fit_ranker(features, lessons, config, seed=0, progress=QUIET)
     session = onnxruntime.InferenceSession(ranker.onnx, providers=["CPUExecutionProvider"])
     fresh = rng.normal(size=(20_000, 5)).astype(np.float32)
     expected = 1 / (1 + np.exp(-(2 * fresh[:, 1] - 2)))

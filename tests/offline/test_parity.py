@@ -26,7 +26,7 @@ from offline.compact import compact
 from offline.dataset import load_dataset
 from offline.errors import ParityError
 from offline.increments import Site, bring_up
-from offline.models.ranker import Ranker, fit_ranker
+from offline.models.ranker import Lessons, Ranker, fit_ranker
 from offline.parity import Parity, check
 from offline.progress import QUIET
 from offline.recipe import RankerConfig
@@ -61,7 +61,7 @@ def any_ranker() -> Ranker:
     dice = np.random.default_rng(0)
     features = dice.random((600, len(feature_names(RATED_SOURCES))), np.float32)
     labels = (features[:, 0] > 0.5).astype(np.float32)
-    return fit_ranker(features, labels, SMALL, 0, QUIET)
+    return fit_ranker(features, Lessons.of_purchases(labels), SMALL, 0, QUIET)
 
 
 @dataclass(slots=True)
