@@ -67,7 +67,6 @@ class Chat:
     topics: Sequence[str] = tuple(TOPICS)
     goodwill: Sequence[str] = ()
     wording: Wording | None = None
-    helper: Helper | None = None
     _vocabulary: tuple[str, Vocabulary] | None = field(default=None)
 
     def converse(self, ask: Ask, deadline_s: float = NO_DEADLINE) -> Turn:
@@ -128,8 +127,7 @@ class Chat:
             intent = chosen_intent(understood, kept, asks=asks)
         followed = follow(kept.dialogue, intent, understood, ask.utterance)
         finder = Finder(self.engine, ask.request, deadline_s)
-        helper = self.helper
-        replies = Replies(finder, helper, kept, understood, followed, self.currency)
+        replies = Replies(finder, Helper(finder), kept, understood, followed, self.currency)
         if treated.sells and not treated.reason:
             reply = reply_to(replies, intent)
         else:

@@ -12,7 +12,7 @@ from typing import Final
 from feature_store.language.labels import Intent, SlotKind
 from feature_store.language.words import words_of
 from online.chat.dialogue import MAX_WISHES, Dialogue
-from online.chat.stating import stated_wishes
+from online.chat.stating import less_wanted, stated_wishes
 from online.chat.understanding import Understood
 from online.chat.wishes import (
     Aspect,
@@ -99,7 +99,10 @@ def follow(dialogue: Dialogue, intent: Intent, understood: Understood, utterance
     old = () if _ANEW.search(text) else _released(dialogue.wishes, text)
     stated = _still_stated(stated, text, dialogue.wishes)
     old = _kept_beside(old, stated, intent, text)
-    wishes = merged(_uncontradicted(old, stated), stated)
+    old = _uncontradicted(old, stated)
+    refused = [wish for wish in stated if wish.relation is Relation.IS_NOT]
+    wanted = [wish for wish in stated if wish.relation is not Relation.IS_NOT]
+    wishes = merged(old, (*wanted, *less_wanted(refused, old)))
     return Followed(wishes[-MAX_WISHES:], stated, clashes)
 
 

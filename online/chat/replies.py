@@ -69,7 +69,7 @@ class Replies:
     """The answers to one turn."""
 
     finder: Finder
-    helper: Helper | None
+    helper: Helper
     kept: Kept
     understood: Understood
     followed: Followed
@@ -206,11 +206,7 @@ class Replies:
 
     def help(self, kinds: tuple[str, ...], query: str = "") -> Reply:
         """What the shop's own texts say, with the source; honestly nothing where they do not."""
-        found = (
-            Found()
-            if self.helper is None
-            else self.helper.help(self.finder, query or self._asked_text(), kinds, self.language)
-        )
+        found = self.helper.help(query or self._asked_text(), kinds, self.language)
         shown = self._read(found.items)
         if not shown:
             return Reply(

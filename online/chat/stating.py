@@ -13,6 +13,7 @@ from typing import Final
 
 from feature_store.language.labels import SlotKind
 from online.chat.understanding import Slot
+from online.chat.values import price_of
 from online.chat.wishes import (
     Aspect,
     Relation,
@@ -40,7 +41,15 @@ _REFUSED_BEFORE: Final = re.compile(
     re.IGNORECASE,
 )
 _REFUSED_AFTER: Final = re.compile(
-    r"^\s*(?:的|那种|那種)?(?:就|都|我)?(?:不要|不想要|不吃|除外|免了)"
+    r"^\s*(?:的|那种|那種)?(?:就|都|我|它|他|她|们|孩子)*(?:不要|不想要|不吃|不喝|不爱|除外|免了)"
+)
+_WANTED_BEFORE: Final = re.compile(
+    r"(?:\b(?:other|another|different|any)|别的|別的|其他|其它|另外的?)\s*$", re.IGNORECASE
+)
+_RANGE_BEFORE: Final = re.compile(
+    r"(\d+(?:\.\d+)?|[一二两三四五六七八九十百]+)\s*(?:块|元|美元|刀|dollars?|bucks?)?\s*"
+    r"(?:到|至|-|–|~|to|and)\s*\$?$",
+    re.IGNORECASE,
 )
 _NOT_REFUSED: Final = re.compile(r"不要(?:太|只)|not (?:only|just)", re.IGNORECASE)
 _AT_MOST_BEFORE: Final = re.compile(
@@ -71,7 +80,7 @@ _REFUSALS: Final = (Aspect.CATEGORY, Relation.IS_NOT)
 
 def stated_wishes(slots: Sequence[Slot], utterance: str) -> tuple[Wish, ...]:
     """The wishes of the slots; what was taken back in the same breath is refused instead."""
-    slots = [_read_again(slot, utterance) for slot in slots]
+    slots = _with_floor([_read_again(slot, utterance) for slot in slots], utterance)
     cut = _last_turn(slots, utterance)
     early_wishes = _wishes([slot for slot in slots if slot.start < cut])
     late_wishes = _wishes([slot for slot in slots if slot.start >= cut])
@@ -96,6 +105,8 @@ def _read_again(slot: Slot, utterance: str) -> Slot:
     """The slot of the kind that the words beside it leave no doubt about."""
     before = utterance[max(0, slot.start - NUM_BESIDE) : slot.start]
     after = utterance[slot.end : slot.end + NUM_BESIDE]
+    if slot.kind is SlotKind.WITHOUT and _WANTED_BEFORE.search(before):
+        return replace(slot, kind=SlotKind.CATEGORY)
     if slot.kind in _REFUSABLE:
         is_refused = _REFUSED_BEFORE.search(before) or _REFUSED_AFTER.search(after)
         is_meant = _NOT_REFUSED.search(before[-8:] + after[:2])
@@ -104,6 +115,19 @@ def _read_again(slot: Slot, utterance: str) -> Slot:
         kind = _limit(before, after)
         return slot if kind is None else replace(slot, kind=kind, value=Decimal(slot.value))
     return slot
+
+
+def _with_floor(slots: list[Slot], utterance: str) -> list[Slot]:
+    """The slots with the lower end of a range of which only the upper end was found."""
+    ceilings = [slot for slot in slots if slot.kind is SlotKind.MAX_PRICE]
+    if len(ceilings) != 1 or any(slot.kind is SlotKind.MIN_PRICE for slot in slots):
+        return slots
+    found = _RANGE_BEFORE.search(utterance[: ceilings[0].start])
+    amount = price_of(found[1]) if found else None
+    if found is None or amount is None:
+        return slots
+    floor = Slot(SlotKind.MIN_PRICE, found[1], amount, found.start(1), found.end(1))
+    return [floor, *(slot for slot in slots if slot.end <= floor.start or slot.start >= floor.end)]
 
 
 def _limit(before: str, after: str) -> SlotKind | None:
@@ -127,8 +151,12 @@ def _refusal(wish: Wish) -> Wish:
 def _possible(wishes: Sequence[Wish]) -> tuple[Wish, ...]:
     """The wishes but for those that are refused in the same breath: "sick of cereal, no cereal"."""
     refused = [wish for wish in wishes if wish.relation is Relation.IS_NOT]
-    return tuple(
-        wish
-        for wish in wishes
-        if wish.relation is not Relation.IS or not any(contradicts(wish, one) for one in refused)
-    )
+    wanted = [wish for wish in wishes if wish.relation is not Relation.IS_NOT]
+    wanted = [wish for wish in wanted if not any(contradicts(wish, one) for one in refused)]
+    return (*wanted, *less_wanted(refused, wanted))
+
+
+def less_wanted(refused: Sequence[Wish], wanted: Sequence[Wish]) -> tuple[Wish, ...]:
+    """The refusals less what is wanted itself: a name may stand for pasta and macaroni."""
+    wanted = [wish for wish in wanted if wish.relation is Relation.IS]
+    return tuple(left for wish in refused if (left := without_wanted(wish, wanted)) is not None)

@@ -59,6 +59,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     "content_for_your_basket": {"en": "For what you often buy", "zh": "适合您常买的商品"},
     "content_new": {"en": "New to read", "zh": "新内容"},
     "content_useful": {"en": "Useful to other customers", "zh": "对其他顾客有帮助"},
+    "answers": {"en": "Answers your question", "zh": "回答您的问题"},
     "chosen": {"en": "Chosen for you", "zh": "为您精选"},
 }
 """Every reason code and its text by language; English is the fallback."""
