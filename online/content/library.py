@@ -131,7 +131,8 @@ class Library:
     def _linked(self, item: int) -> tuple[NDArray[np.int32], Weights]:
         """The pieces linked to a product: by itself and by its category."""
         columns = self.columns
-        path = self.paths.get(self.catalog.category[item], -1)
+        is_known = item < len(self.catalog)  # else it came after the bundle
+        path = self.paths.get(self.catalog.category[item], -1) if is_known else -1
         by_product = self._by_product.get(item, ())
         pieces, strengths = columns.linked(path) if path >= 0 else (_NONE, _NOTHING)
         direct = np.array(by_product, np.int32)
