@@ -160,6 +160,8 @@ def _write_items(writer: BundleWriter, dataset: Dataset, available: NDArray[np.b
     writer.array("items/sorted_keys", keys[order])
     writer.array("items/sorted_index", order.astype(np.int32))
     writer.array("items/price", last_prices(dataset))
+    margin = dataset.items["margin"].cast(pl.Float32).fill_null(float("nan"))
+    writer.array("items/margin", margin.to_numpy())
     writer.array("items/available", available)
 
 

@@ -67,6 +67,7 @@ def part_of(products: Mapping[int, Product]) -> Part:
             tags=_words(*inverted([list(row.tags) for row in rows], None)),
             regions=_words(*inverted([list(row.region) for row in rows], EVERYWHERE)),
             price=np.array([row.price for row in rows], np.float32),
+            margin=np.full(len(rows), np.nan, np.float32),
             available=np.array([row.is_sold for row in rows], bool),
             created_time=np.array([row.created_time for row in rows], np.int64),
             text=_words(*indexed_terms([(row.title, row.category) for row in rows])),

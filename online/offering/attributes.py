@@ -48,8 +48,8 @@ class Attributes:
     """Item columns to filter by, memory-mapped, one entry an item.
 
     `brand` and `path` are numbers of `brands` and `paths`, both ascending; the nodes of the
-    category tree below node n are those up to `path_end[n]`. `price` is NaN where unknown;
-    `created_time` is in microseconds UTC. `text` has the terms of titles and categories; None:
+    category tree below node n are those up to `path_end[n]`. `price`, and `margin` as a share of
+    it, are NaN where unknown; `created_time` is in microseconds UTC. `text` has the terms of titles and categories; None:
     the bundle is older than they are.
     """
 
@@ -61,6 +61,7 @@ class Attributes:
     tags: Words
     regions: Words
     price: NDArray[np.float32]
+    margin: NDArray[np.float32]
     available: Mask
     created_time: NDArray[np.int64]
     text: Words | None = None
@@ -98,6 +99,7 @@ def open_attributes(bundle: Bundle) -> Attributes:
         tags=_words(bundle, "tags"),
         regions=_words(bundle, "region"),
         price=bundle.array("items/price"),
+        margin=bundle.array("items/margin"),
         available=bundle.array("items/available"),
         text=_words(bundle, "text") if "attributes/text_item" in bundle else None,
         **column,

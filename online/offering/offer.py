@@ -60,6 +60,23 @@ class Weighting:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """What a sale is worth to the shop beside its probability, by exponents.
+
+    `price` and `margin` have one entry an item, in units of what is usual in the shop: 1 also
+    where it is not known. `created_time` is in microseconds UTC.
+    """
+
+    name: str
+    price: NDArray[np.float32]
+    margin: NDArray[np.float32]
+    created_time: NDArray[np.int64]
+    price_exponent: float
+    margin_exponent: float
+    freshness_exponent: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Offer:
     """What one placement offers at one time: what it sells there, and the rules that hold.
 
@@ -72,3 +89,4 @@ class Offer:
     pins: tuple[Pin, ...] = ()
     caps: tuple[Cap, ...] = ()
     weightings: tuple[Weighting, ...] = ()
+    objective: Objective | None = None

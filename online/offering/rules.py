@@ -1,4 +1,4 @@
-"""The shop's rules: what it boosts, buries, pins, caps and blocks, where and when.
+"""The shop's rules: what it boosts, buries, pins, caps, blocks and is after, where and when.
 
 Read from plain values (`rules.json` of a bundle, or the file that training is given) and
 refused as a whole when anything in them is wrong. It knows how rules are written, and no items.
@@ -16,6 +16,7 @@ from online.offering.expression import parse
 RULES_FILE: Final = "rules.json"
 MAX_FACTOR: Final = 100.0
 MAX_SLOT: Final = 200
+MAX_EXPONENT: Final = 3.0
 FOREVER: Final = 2**62
 
 
@@ -27,6 +28,7 @@ class Action(StrEnum):
     PIN = "pin"
     CAP = "cap"
     BLOCK = "block"
+    OBJECTIVE = "objective"
 
 
 class Group(StrEnum):
@@ -42,8 +44,9 @@ class Rule:
     """One rule. It holds on `placements` (none: all) from `start_time` until `end_time`.
 
     It concerns `items` and what `filter` is true for; a cap without either concerns all items.
-    `factor` belongs to boost and bury, `slot` (1 is the first) to pin, `by` and `count` to cap.
-    Instants are microseconds UTC.
+    `factor` belongs to boost and bury, `slot` (1 is the first) to pin, `by` and `count` to cap,
+    `margin`, `price` and `freshness` to an objective, which concerns all items: a score is
+    multiplied by each of the three to the power given here. Instants are microseconds UTC.
     """
 
     name: str
@@ -57,6 +60,9 @@ class Rule:
     slot: int = 0
     by: Group = Group.BRAND
     count: int = 0
+    margin: float = 0.0
+    price: float = 0.0
+    freshness: float = 0.0
 
     def holds(self, placement: str, time: int) -> bool:
         """Whether it is in force there and then."""
@@ -66,12 +72,14 @@ class Rule:
 
 _USUAL: Final = frozenset({"name", "action", "placements", "start_time", "end_time"})
 _WHICH: Final = frozenset({"items", "filter"})
+_EXPONENTS: Final = frozenset({"margin", "price", "freshness"})
 _KEYS: Final = {
     Action.BOOST: _USUAL | _WHICH | {"factor"},
     Action.BURY: _USUAL | _WHICH | {"factor"},
     Action.PIN: _USUAL | {"items", "slot"},
     Action.CAP: _USUAL | _WHICH | {"by", "count"},
     Action.BLOCK: _USUAL | _WHICH,
+    Action.OBJECTIVE: _USUAL | _EXPONENTS,
 }
 
 
@@ -103,7 +111,9 @@ def _rule(number: int, row: Any, placements: Sequence[str]) -> Rule:
     try:
         action = Action(str(row.get("action")))
         if unknown := sorted(set(row) - _KEYS[action]):
-            raise ValueError(f"`{unknown[0]}` means nothing to a {action.value}; leave it out")
+            raise ValueError(
+                f"`{unknown[0]}` means nothing to `{action.value}`; leave it out"
+            )
         rule = Rule(name=name, action=action, **_values(row))
         _check(rule, placements)
     except (TypeError, ValueError, RequestError) as error:
@@ -124,7 +134,10 @@ def _check(rule: Rule, placements: Sequence[str]) -> None:
         raise ValueError(f"there is no placement {missing[0]}, use of: {', '.join(placements)}")
     if rule.start_time >= rule.end_time:
         raise ValueError("it ends before it starts")
-    if not (rule.items or rule.filter or rule.action is Action.CAP):
+    if rule.action is Action.OBJECTIVE and not (rule.margin or rule.price or rule.freshness):
+        raise ValueError("an objective needs a power of `margin`, `price` or `freshness`")
+    concerns_all = rule.action in (Action.CAP, Action.OBJECTIVE)
+    if not (rule.items or rule.filter or concerns_all):
         raise ValueError("it needs `items` or a `filter` that say which")
     parse(rule.filter)
     if rule.action in (Action.BOOST, Action.BURY) and rule.factor == 1.0:
@@ -175,6 +188,7 @@ _READ: Final[dict[str, Any]] = {
     "slot": _within(1, MAX_SLOT, is_whole=True),
     "by": Group,
     "count": _within(1, MAX_SLOT, is_whole=True),
+    **dict.fromkeys(_EXPONENTS, _within(-MAX_EXPONENT, MAX_EXPONENT, is_whole=False)),
 }
 
 
@@ -187,7 +201,7 @@ def _plain(rule: Rule) -> dict[str, Any]:
     for key, never in (("start_time", -FOREVER), ("end_time", FOREVER)):
         if (time := getattr(rule, key)) != never:
             row[key] = datetime.fromtimestamp(time / 1_000_000, UTC).isoformat()
-    for key in keys & {"filter", "slot", "count"}:
+    for key in keys & ({"filter", "slot", "count"} | _EXPONENTS):
         row[key] = getattr(rule, key)
     if "factor" in keys:
         row["factor"] = 1 / rule.factor if rule.action is Action.BURY else rule.factor

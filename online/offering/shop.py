@@ -17,7 +17,7 @@ from online.catalog import Catalog
 from online.offering.allowed import allowed_where, mask_of
 from online.offering.attributes import Attributes, items_where
 from online.offering.expression import parse
-from online.offering.offer import AllowedSet, Cap, Offer, Pin, Weighting
+from online.offering.offer import AllowedSet, Cap, Objective, Offer, Pin, Weighting
 from online.offering.rules import Action, Group, Rule
 from online.placements import Placement
 from online.types import Mask
@@ -168,6 +168,24 @@ class Shop:
                 Weighting(rule.name, allowed_where(self.items_of(rule)), rule.factor)
                 for rule in of_action(rules, Action.BOOST, Action.BURY)
             ),
+            objective=self._objective(of_action(rules, Action.OBJECTIVE)),
+        )
+
+    def _objective(self, rules: Sequence[Rule]) -> Objective | None:
+        """The first rule that names one is the one that counts."""
+        if not rules:
+            return None
+        attributes, rule = self.attributes, rules[0]
+        created_time = (self.shown or attributes).created_time
+        num_rows = len(created_time)
+        return Objective(
+            rule.name,
+            price=_in_usual_units(attributes.price, num_rows),
+            margin=_in_usual_units(attributes.price * attributes.margin, num_rows),
+            created_time=created_time,
+            price_exponent=rule.price,
+            margin_exponent=rule.margin,
+            freshness_exponent=rule.freshness,
         )
 
     def _shared(self, allowed: AllowedSet) -> AllowedSet:
@@ -208,6 +226,15 @@ def pins_of(rules: Sequence[Rule], catalog: Catalog) -> tuple[Pin, ...]:
         if item >= 0 and rule.slot - 1 not in by_slot and item not in by_slot.values():
             by_slot[rule.slot - 1] = item
     return tuple(Pin(slot, by_slot[slot]) for slot in sorted(by_slot))
+
+
+def _in_usual_units(amount: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
+    """The amounts over their median; 1 where one is not known or not above 0, and in the room."""
+    known = amount > 0
+    usual = float(np.median(amount[known])) if known.any() else 1.0
+    units = np.ones(num_rows, np.float32)
+    np.divide(amount, np.float32(usual), out=units[: len(amount)], where=known)
+    return units
 
 
 def of_action(rules: Sequence[Rule], *actions: Action) -> list[Rule]:

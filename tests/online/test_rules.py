@@ -4,12 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.errors import TrainingDataError
 from offline.rules import load_rules
 from online.errors import RuleError
+from online.offering.offer import Objective
 from online.offering.rules import read_rules, write_rules
+from online.stages.weighing import worth
 from tests.online.shops import groups_of, items, number, open_shop
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, UNAVAILABLE, World, is_even
 
@@ -25,9 +29,18 @@ HOUR = 3_600_000_000
         ({"action": "block"}, "needs `items` or a `filter`"),
         ({"action": "block", "items": "p1"}, "list of texts"),
         ({"action": "block", "filter": "price <"}, "at character 8"),
-        ({"action": "block", "items": ["p1"], "slot": 1}, "`slot` means nothing to a block"),
+        (
+            {"action": "block", "items": ["p1"], "slot": 1},
+            "`slot` means nothing to `block`",
+        ),
         ({"action": "block", "items": ["p1"], "placements": ["attic"]}, "no placement attic"),
         ({"action": "boost", "items": ["p1"]}, "needs a `factor`"),
+        ({"action": "objective"}, "needs a power of"),
+        ({"action": "objective", "margin": 9}, "between -3 and 3"),
+        (
+            {"action": "objective", "margin": 1, "items": ["p1"]},
+            "means nothing to `objective`",
+        ),
         ({"action": "boost", "items": ["p1"], "factor": 0.5}, "between 1 and 100"),
         ({"action": "boost", "items": ["p1"], "factor": "big"}, "should be a number"),
         ({"action": "pin", "items": ["p1", "p2"], "slot": 1}, "exactly one item"),
@@ -67,6 +80,10 @@ def test_rules_survive_being_written() -> None:
         action = "cap"
         by = "department"
         count = 3
+        [[rules]]
+        action = "objective"
+        margin = 1
+        freshness = 0.5
         [[rules]]
         action = "pin"
         items = ["p1"]
@@ -128,6 +145,30 @@ def test_boosted_items_rise_and_buried_ones_sink(pristine_world: World) -> None:
     assert items(boosted.ask(2, page_size=20)).index(last) == 0
     buried = open_shop(pristine_world, {"action": "bury", "items": [first], "factor": 100})
     assert first not in items(buried.ask(2, page_size=10))
+
+
+def test_an_objective_weighs_what_a_sale_is_worth(pristine_world: World) -> None:
+    """Prices rise with the number: the dearest of the candidates come first, or the cheapest."""
+    plain = open_shop(pristine_world).ask(2, page_size=10)
+    dear = open_shop(pristine_world, {"action": "objective", "price": 3}).ask(2, page_size=10)
+    cheap = open_shop(pristine_world, {"action": "objective", "price": -3}).ask(2, page_size=10)
+    means = [np.mean([number(item) for item in items(slate)]) for slate in (cheap, plain, dear)]
+    assert means == sorted(means)
+    assert means[0] + 10 < means[2]
+
+
+def test_worth_is_the_product_of_powers() -> None:
+    objective = Objective(
+        "profit",
+        price=np.array([1.0, 4.0], np.float32),
+        margin=np.array([2.0, 0.5], np.float32),
+        created_time=np.array([0, -60 * MICROSECONDS_PER_DAY]),
+        price_exponent=0.5,
+        margin_exponent=1.0,
+        freshness_exponent=2.0,
+    )
+    found = worth(objective, np.array([0, 1], np.int32), 0)
+    assert found.tolist() == pytest.approx([2.0, 2 * 0.5 * 0.25])
 
 
 def test_pins_stand_on_their_slots(pristine_world: World) -> None:
