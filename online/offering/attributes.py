@@ -49,8 +49,8 @@ class Attributes:
 
     `brand` and `path` are numbers of `brands` and `paths`, both ascending; the nodes of the
     category tree below node n are those up to `path_end[n]`. `price`, and `margin` as a share of
-    it, are NaN where unknown; `created_time` is in microseconds UTC. `text` has the terms of titles and categories; None:
-    the bundle is older than they are.
+    it, are NaN where unknown; `created_time` is in microseconds UTC. `text` has the terms of
+    titles and categories; None: the bundle is older than they are.
     """
 
     brands: StringTable
