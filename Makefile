@@ -10,7 +10,7 @@ DEV := .venv/ready-dev-$(EXTRA)
 PYTEST_FLAGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-materialize bench-export bench-gpu clean
+.PHONY: help demo serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-store: $(RUN) ## Measure each online store: reads, durable events, event t
 
 bench-chat: $(RUN) ## Judge how the chatbot understands: make bench-chat DATA=PATH
 	$(PY) -m infra.bench.bench_chat $(if $(DATA),--data $(DATA)) $(BENCH_FLAGS)
+
+bench-content: $(RUN) ## Judge how questions find what answers them, and how fast
+	$(PY) -m infra.bench.bench_content $(BENCH_FLAGS)
 
 bench-materialize: $(RUN) ## Fill the online store from synthetic tables, BENCH_FLAGS="--events 100000000"
 	$(PY) -m infra.bench.bench_materialize $(BENCH_FLAGS)

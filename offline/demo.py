@@ -41,7 +41,7 @@ from offline.recipe import completejourney
 from offline.report import print_judgements, print_verdict
 from offline.sync import sync
 from offline.train import Trained, train
-from online.client import Client, print_coupons, print_slate
+from online.client import Client, print_coupons, print_found, print_slate
 
 CAMPAIGN: Final = """
 campaign = "demo"
@@ -60,6 +60,12 @@ share = 0.1
 """
 
 HOUSEHOLDS: Final = ("1", "718", "2120")
+QUESTIONS: Final = (
+    "do you take back a toaster i already opened",
+    "牛奶过了日期还能喝吗",
+    "who won the election",
+)
+"""Asked of the content search; the last has no answer in what the shop has to read."""
 NUM_TIMED_REQUESTS: Final = 300
 """Requests whose median is printed, one after the other on one connection."""
 
@@ -91,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     with _server(home) as client:
         for household in HOUSEHOLDS:
             _show(client, household)
+        for question in QUESTIONS:
+            print_found(question, client.search_content(question))
         latencies_ms = _time_requests(client)
     step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
     preview = _campaign(home, trained.refit.bundle_id, progress)
@@ -120,9 +128,10 @@ def _ingest(home: Home, progress: Progress) -> None:
 
 def _show(client: Client, household: str) -> None:
     """What a household is shown, and what it can save on a cart of the first of it."""
-    slate = client.recommend(household, page_size=8)
-    print_slate(slate, f"Household {household}")
-    cart = [item.item_id for item in slate.response.items]
+    slate = client.recommend(household, page_size=8, num_content=2)
+    print_slate(slate, f"Household {household}: six products and two pieces to read")
+    items = slate.response.items
+    cart = [item.item_id for item in items if not item.HasField("content")]
     coupons = client.recommend(household, basket=cart, channel="web", num_coupons=4)
     print_coupons(coupons, f"Coupons for household {household} with these {len(cart)} in the cart")
 

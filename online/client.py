@@ -14,9 +14,18 @@ from typing import Final, Self
 
 import grpc
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from aisle.v1 import corpus_pb2, money_pb2, recommendation_pb2, recommendation_pb2_grpc, slate_pb2
+from aisle.v1 import (
+    content_pb2,
+    content_pb2_grpc,
+    corpus_pb2,
+    money_pb2,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+    slate_pb2,
+)
 from online.errors import ClientError
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:50051"
@@ -67,6 +76,7 @@ class Client:
         self._address = address
         self._channel = grpc.insecure_channel(address, CHANNEL_OPTIONS)
         self._stub = recommendation_pb2_grpc.RecommendationServiceStub(self._channel)
+        self._content = content_pb2_grpc.ContentServiceStub(self._channel)
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -100,11 +110,13 @@ class Client:
         basket: Sequence[str] = (),
         channel: str = "",
         num_coupons: int = 0,
+        num_content: int = 0,
     ) -> Answer:
         """The slate for a user (empty: nobody known), with what is needed to show it.
 
         `basket` are the products in the cart, one of each. `num_coupons` asks for coupons instead
-        of products. Raises ClientError when no server answers or it refuses the request.
+        of products, `num_content` for so much to read among the `page_size`. Raises ClientError
+        when no server answers or it refuses the request.
         """
         request = recommendation_pb2.RecommendRequest(
             user_id=user, placement=placement, page_size=page_size, view=slate_pb2.ITEM_VIEW_FULL
@@ -116,6 +128,8 @@ class Client:
             request.context.basket.add(item_id=item)
         if num_coupons:
             request.corpora.add(corpus=corpus_pb2.CORPUS_COUPON, count=num_coupons)
+        if num_content:
+            request.corpora.add(corpus=corpus_pb2.CORPUS_CONTENT, count=num_content)
         if new_only:
             request.purchase_mode = recommendation_pb2.PURCHASE_MODE_NEW_ONLY
         started_s = perf_counter()
@@ -124,6 +138,14 @@ class Client:
         except grpc.RpcError as error:
             raise ClientError(self._explain(error)) from error
         return Answer(response, 1000 * (perf_counter() - started_s))
+
+    def search_content(self, question: str) -> content_pb2.SearchContentResponse:
+        """What answers a question. Raises ClientError as `recommend` does."""
+        request = content_pb2.SearchContentRequest(query=question)
+        try:
+            return self._content.SearchContent(request, timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise ClientError(self._explain(error)) from error
 
     def _explain(self, error: grpc.RpcError) -> str:
         if not isinstance(error, grpc.Call):
@@ -154,7 +176,7 @@ def print_slate(answer: Answer, title: str, console: Console | None = None) -> N
         table.add_row(
             str(rank),
             item.display.title or item.item_id,
-            item.display.category,
+            item.display.category or item.content.kind,
             price_text(item.display),
             item.reason.text,
             item.source,
@@ -162,6 +184,19 @@ def print_slate(answer: Answer, title: str, console: Console | None = None) -> N
         )
     console.print(table)
     console.print(summary(answer), style="dim")
+
+
+def print_found(
+    question: str, found: content_pb2.SearchContentResponse, console: Console | None = None
+) -> None:
+    """Print a question with the passage that answers it best, or that there is none."""
+    console = console or _console()
+    console.print(f"[bold]{escape(question)}[/bold]")
+    for match in found.matches[:1]:
+        head = f"{match.display.title} ({match.item_id}, {match.confidence:.0%} sure)"
+        console.print(f"  {escape(head)}\n  {escape(match.passage)}", highlight=False)
+    if not found.matches:
+        console.print("  no answer in what the shop has to read", style="dim")
 
 
 def print_coupons(answer: Answer, title: str, console: Console | None = None) -> None:
