@@ -24,63 +24,42 @@ LABELS: Final = ("O", *(f"{place}-{kind}" for kind in SlotKind for place in "BI"
 
 FORBIDDEN: Final = -1e9
 _NUMERALS: Final = frozenset("零〇一二两三四五六七八九十百千万半几")
-_NUMBER_WORDS: Final = frozenset(
-    [
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-        "thirty",
-        "forty",
-        "fifty",
-        "sixty",
-        "seventy",
-        "eighty",
-        "ninety",
-        "hundred",
-        "dozen",
-        "couple",
-        "half",
-        "few",
-    ]
-)
-_MONEY: Final = frozenset(
-    [
-        "$",
-        "¥",
-        "€",
-        "£",
-        "块",
-        "元",
-        "刀",
-        "钱",
-        "dollar",
-        "bucks",
-        "buck",
-        "usd",
-        "rmb",
-        "cent",
-        "cents",
-        "毛",
-        "角",
-    ]
-)
+_WORD_LISTS: Final = {
+    "numbers": (
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety "
+        "hundred dozen couple half few"
+    ),
+    "money": "$ ¥ € £ 块 元 刀 钱 dollar bucks buck usd rmb cent cents 毛 角",
+    "negations": (
+        "no without not minus free skip exclude except besides allergic hate hates stop never "
+        "nothing don't doesn't aren't isn't dont doesnt 不 别 没 无 去 除 忌 免 敏"
+    ),
+}
+_NUMBER_WORDS, _MONEY, _NEGATIONS = (frozenset(words.split()) for words in _WORD_LISTS.values())
+_AMOUNTS: Final = frozenset("9n$")
+_COMPARING: Final = {
+    word: letter
+    for letter, words in {
+        "u": "under below les less fewer within max maximum limit budget ceiling most top tops",
+        "U": "封 顶 内 下 里",
+        "o": "over above least min minimum from start starting higher upward pricier up exceed",
+        "O": "超 上 起 高 贵",
+        "n": "no not nothing don't 不 别 没",
+        "t": "to and - ~ 到 至",
+        "m": "more 多",
+        "s": "少",
+        "l": "低",
+        "r": "or",
+        "b": "between",
+        "p": "spend afford cost price 预",
+        "c": "cheaper",
+        "f": "for",
+        "h": "满",
+    }.items()
+    for word in words.split()
+}
+"""Words that compare amounts, by what they say of the one beside them."""
 _REACH: Final = 6
 """How far a negation and a comparing word are felt, in tokens."""
 _NEGATIONS: Final = frozenset(
@@ -205,6 +184,7 @@ def features_of(
     names = _names(len(keys), matches)
     shapes = [_shape(key) for key in keys]
     sides = _scopes(keys)
+    bounds = _bounds(keys, shapes)
     padded = ["", "", "", *keys, "", "", ""]
     forms = ["", "", *shapes, "", ""]
     around = ["", *("/".join(sorted(name)) for name in names), ""]
@@ -223,6 +203,7 @@ def features_of(
             *(f"g{name}" for name in names[place]),
             *(f"g-{name}|{c}" for name in names[place]),
             *(f"g+{name}|{d}" for name in names[place]),
+            *bounds[place],
             *(f"x{side}" for side in sides[place]),
             *(f"x{side}|{name}" for side in sides[place] for name in names[place]),
         ]  # fmt: skip
@@ -242,6 +223,22 @@ def _shape(key: str) -> str:
     if is_han(key):
         return "h"
     return "a" if key[0].isalpha() else key
+
+
+def _bounds(keys: Sequence[str], shapes: Sequence[str]) -> list[list[str]]:
+    """At each number or sign of money, the letters of the comparing words before and after it."""
+    letters = [_COMPARING.get(key, "") for key in keys]
+    found: list[list[str]] = []
+    for place, shape in enumerate(shapes):
+        if shape not in _AMOUNTS:
+            found.append([])
+            continue
+        before = "".join(letters[max(0, place - _REACH) : place])[-3:]
+        after = "".join(letters[place + 1 : place + 1 + _REACH])[:2]
+        found.append(
+            [f"<{before}", f">{after}", f"<>{before}|{after}", f"<{before[-1:]}>{after[:1]}"]
+        )
+    return found
 
 
 def _names(num_tokens: int, matches: Sequence[Match]) -> list[set[str]]:

@@ -23,8 +23,9 @@ _VALENCE_STEPS: Final = 4
 
 
 def intent_columns(keys: Sequence[str], spans: Spans) -> Hashes:
-    """The columns of a text's intent, ascending: its words, its characters, and its words with
-    each slot as the name of its kind. `keys` are those of its tokens, `spans` its slots.
+    """The columns of a text's intent, ascending; `keys` are those of its tokens, `spans` its slots.
+
+    n-grams of characters, of words, and of words with each slot as the name of its kind.
     """
     text = " ".join(keys)
     parts = (
@@ -38,13 +39,14 @@ def intent_columns(keys: Sequence[str], spans: Spans) -> Hashes:
 def feeling_columns(text: str, read: Read) -> Hashes:
     """The columns of a text's feeling, ascending: `text` as it was written, and as it was read.
 
-    n-grams of characters and of words, cut by a dictionary in Chinese; the valence of the English
-    words after VADER (Hutto and Gilbert 2014); and how loud the text is.
+    n-grams of words, in Chinese cut by a dictionary and of characters too; the valence of the
+    English words after VADER (Hutto and Gilbert 2014); and how loud the text is.
     """
     plain = read.normal.text
-    words = rjieba.cut(plain) if is_han(plain) else read.keys
+    chinese = is_han(plain)
+    words = rjieba.cut(plain) if chinese else read.keys
     parts = (
-        *character_grams(plain, 1, 4),
+        *(character_grams(plain, 1, 4) if chinese else ()),
         *word_grams(words, 1, 2),
         *word_grams([*_valence(text[:MAX_CHARACTERS]), *_loudness(text[:MAX_CHARACTERS])], 1, 1),
     )

@@ -13,7 +13,7 @@ from feature_store.language.reading import Read, Reader
 from feature_store.language.views import Spans, intent_columns
 from offline.chat.fitting import Fitting, fit_linear
 
-FITTING: Final = Fitting(inverse_penalty=30.0)
+FITTING: Final = Fitting(inverse_penalty=10.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,32 +14,25 @@ import numpy as np
 from feature_store.bundle import BundleWriter
 from feature_store.language.encoder import TextEncoder
 from feature_store.language.gazetteer import Gazetteer
-from feature_store.language.labels import Intent, SlotKind
+from feature_store.language.labels import Intent
 from feature_store.language.linear import LinearModel
 from feature_store.language.names import CHAT, NAMES, SETTINGS, Name
 from feature_store.language.normal import normal_text, tokens_of
 from feature_store.language.reading import Reader
 from feature_store.language.tagging import Tagger
-from offline.chat.feelings import Sentiment, fit_feelings, told
+from offline.chat.feelings import Sentiment, draw_sentiments, fit_feelings, told
 from offline.chat.intents import fit_intents
 from offline.chat.names import Shelves, names_of
 from offline.chat.phrasings import draw_utterances
 from offline.chat.slots import example_of, fit_tagger, token_spans
-from offline.chat.texts import Entry, Utterance, read_lexicon
+from offline.chat.texts import Utterance, read_lexicon
 
 INTENTS: Final = tuple(Intent)
 
-_NUM_DRAWN: Final = 6
-"""Utterances drawn from each phrasing for intents; slots learn from the first third of them."""
+NUM_DRAWN: Final = 6
+"""Utterances drawn from each phrasing."""
 _WRITTEN_WEIGHT: Final = 3.0
 """What an utterance that somebody wrote counts beside one that was drawn."""
-_NAMED: Final = frozenset(SlotKind) - {
-    SlotKind.MAX_PRICE,
-    SlotKind.MIN_PRICE,
-    SlotKind.QUANTITY,
-    SlotKind.ORDINAL,
-}
-"""Slots whose words are names, not numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +62,19 @@ def learn(
     shelves: Shelves,
     encoder: TextEncoder,
     seed: int,
+    num_drawn: int = NUM_DRAWN,
 ) -> Learned:
-    """Learn from what was written by hand, and from the repository's phrasings and lexicon."""
+    """Learn from what was written by hand, and from the repository's phrasings and lexicon.
+
+    `num_drawn` utterances are drawn from each phrasing; slots learn from half of them.
+    """
     entries = read_lexicon()
-    drawn = draw_utterances(entries, _NUM_DRAWN, seed)
-    names = names_of(shelves, [*entries, *_marked_names(written)])
+    drawn = draw_utterances(entries, num_drawn, seed)
+    names = names_of(shelves, entries)
     vocabulary = _vocabulary(written, names)
     reader, gazetteer = Reader(vocabulary), gazetteer_of(names)
 
-    for_slots = [*drawn[:: _NUM_DRAWN // 2], *written, *written]
+    for_slots = [*drawn[::2], *written, *written]
     examples = [found for one in for_slots if (found := example_of(one, reader, gazetteer))]
     tagger = fit_tagger(examples, seed)
 
@@ -94,24 +91,15 @@ def learn(
         encoder,
         np.repeat([1.0, _WRITTEN_WEIGHT], [len(drawn), len(written)]),
     )
-    feelings, strong = fit_feelings([*sentiments, *told(written)], reader, encoder)
+    feelings, strong = fit_feelings(
+        [*sentiments, *draw_sentiments(entries, num_drawn, seed), *told(written)], reader, encoder
+    )
     return Learned(names, vocabulary, tagger, intents, feelings, strong)
 
 
 def gazetteer_of(names: Sequence[Name]) -> Gazetteer:
     """The names to look for in a text; what a match carries is the number of the name."""
     return Gazetteer((name.kind, name.text, number) for number, name in enumerate(names))
-
-
-def _marked_names(written: Sequence[Utterance]) -> list[Entry]:
-    """What people marked as slots is a name too, for what it says itself."""
-    marks = {
-        (slot.kind, normal_text(one.text[slot.start : slot.end]))
-        for one in written
-        for slot in one.slots
-        if slot.kind in _NAMED
-    }
-    return [Entry(kind, text, {"en": (text,)}) for kind, text in sorted(marks)]
 
 
 def _vocabulary(written: Sequence[Utterance], names: Sequence[Name]) -> list[str]:

@@ -18,39 +18,13 @@ _CENTS: Final = re.compile(r"\b(?:cents?|¢)|¢|角|毛")
 _YUAN_AND_JIAO: Final = re.compile(
     "([零〇一二两三四五六七八九十百千万\\d]+)[块元]([一二三四五六七八九1-9])[毛角]?$"
 )
-_ONES: Final = {
-    word: number
-    for number, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-        ]
-    )
-}
-_TENS: Final = {
-    word: 10 * number
-    for number, word in enumerate(
-        ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
-    )
-}
+_NUMBER_WORDS: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+_TENS_WORDS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ONES: Final = {word: number for number, word in enumerate(_NUMBER_WORDS.split())}
+_TENS: Final = {word: 10 * number for number, word in enumerate(_TENS_WORDS.split(), start=2)}
 _PLACES: Final = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
     "eighth": 8, "ninth": 9, "tenth": 10, "last": -1, "bottom": -1, "latter": -1, "top": 1,
