@@ -98,7 +98,7 @@ class Settings:
         str,
         Option(
             _matching(r"(sqlite:|rediss?://|unix://)\S+", "redis://HOST:6379/0"),
-            "ledger of coupon claims; default sqlite:HOME/ledger/ledger.sqlite",
+            "ledger of coupon claims; default sqlite:HOME/ledger/ledger.sqlite, or the shared store",
         ),
     ] = ""
     bundle: Annotated[
@@ -179,8 +179,9 @@ class Settings:
 
     @property
     def ledger_url(self) -> str:
-        """The address of the ledger."""
-        return self.ledger or f"sqlite:{self.home / 'ledger' / 'ledger.sqlite'}"
+        """The address of the ledger: machines that share a store share it too, or they overspend."""
+        own = f"sqlite:{self.home / 'ledger' / 'ledger.sqlite'}"
+        return self.ledger or (self.store_url if self.shares_store else own)
 
     @property
     def host(self) -> str:

@@ -30,7 +30,7 @@ from feature_store.ledger.claims import (
     require_amount,
 )
 
-NAMESPACE: Final = "aisle:ledger:"
+NAMESPACE: Final = "aisle-ledger:"
 TIMEOUT_S: Final = 2.0
 EXPIRED_AT_ONCE: Final = 500
 SCRIPT: Final = Path(__file__).with_name("ledger.lua")
@@ -58,7 +58,8 @@ class RedisLedger:
         """Connect to a redis://, rediss:// or unix:// address, see `open_ledger`."""
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        namespace = options.pop("namespace", NAMESPACE)
+        given = options.pop("namespace", "")
+        namespace = f"{given}ledger:" if given else NAMESPACE  # apart from a store's keys
         try:
             client = redis.Redis.from_url(
                 urlunsplit(parts._replace(query=urlencode(options))),

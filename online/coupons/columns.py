@@ -19,6 +19,7 @@ from feature_store.coupons import (
     MARGIN,
     Campaign,
     Coupon,
+    DiscountKind,
     decode_coupons,
 )
 from online.catalog import Catalog
@@ -32,6 +33,7 @@ UNLIMITED: Final = np.iinfo(np.int64).max // 4
 
 ALWAYS: Final = np.iinfo(np.int64).max
 EVERYWHERE: Final = ""
+_IN_KIND: Final = frozenset({DiscountKind.GIFT, DiscountKind.FREE_DELIVERY})
 NO_GROUP: Final = -1
 
 
@@ -45,7 +47,8 @@ class Coupons:
     no gift and for one that the bundle lacks. `face_value` is -1 where it depends on the basket,
     `is_open` says whether it does for any.
     `is_for_some` says of each whether there is anything that it is good for, `gift_places` which
-    give something. `places` maps a region, `channels` a channel, to the coupons good there.
+    give something, `is_in_kind` which give no money. `places` maps a region, `channels` a channel,
+    to the coupons good there.
     """
 
     coupons: tuple[Coupon, ...]
@@ -75,6 +78,7 @@ class Coupons:
     is_for_some: Mask
     gift: Indexes
     gift_places: NDArray[np.intp]
+    is_in_kind: Mask
     base_rate: NDArray[np.float32]
     margin: NDArray[np.float64]
 
@@ -175,6 +179,7 @@ def make_coupons(
         ),
         gift=catalog.indexes_of(gifts) if gifts else np.zeros(0, np.int32),
         gift_places=np.flatnonzero([gift != "" for gift in gifts]),
+        is_in_kind=np.array([one.discount.kind in _IN_KIND for one in coupons], bool),
         base_rate=np.asarray(base_rate),
         margin=np.asarray(margin),
     )

@@ -124,8 +124,19 @@ class CouponShelf:
         return self.models.prices if self.live is None else self.live.prices(now_time)
 
     def _cost(self, verdicts: Verdicts) -> Micros:
-        """What a redemption gives away: the face value, where it is known."""
-        return verdicts.judged.face_value
+        """What a redemption gives away: on the basket where it has some of the goods, else all.
+
+        For a gift and a delivery, and where nothing of it is in the basket, the face value.
+        """
+        coupons, judged = self.coupons, verdicts.judged
+        given = np.where(
+            coupons.basis_points > 0,
+            judged.covered * coupons.basis_points // 10_000,
+            judged.face_value,
+        )
+        on_basket = np.minimum(np.minimum(given, judged.covered), judged.face_value)
+        is_known = (judged.covered > 0) & ~coupons.is_in_kind
+        return np.where(is_known, on_basket, judged.face_value)
 
     def _saving(self, verdicts: Verdicts, place: int) -> int:
         gift = int(self.coupons.gift[place])

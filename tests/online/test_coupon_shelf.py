@@ -99,6 +99,15 @@ def test_an_offer_that_loses_money_is_not_made(snapshot: Snapshot, catalog: Cata
     assert offered(shelf, snapshot) == ["fair"]
 
 
+def test_what_a_basket_says_of_the_cost_counts(snapshot: Snapshot, catalog: Catalog) -> None:
+    """A tenth, at most 30.00, loses money if all of it is given, and not on a basket of 10.00."""
+    share = Discount(DiscountKind.PERCENT, basis_points=1_000, maximum=30 * ONE)
+    shelf = shelf_of(columns(catalog, coupon("a", discount=share)), catalog)
+    assert offered(shelf, snapshot) == []
+    lines = (BasketLine("p04", amount=10 * ONE),)
+    assert offered(shelf, snapshot, basket_lines=lines) == ["a"]
+
+
 def test_a_shadow_price_makes_money_dearer(snapshot: Snapshot, catalog: Catalog) -> None:
     coupons = columns(catalog, *each_its_own(coupon("a"), coupon("b", discount=amount(2.5))))
     models = base_rates_only(coupons)
