@@ -41,6 +41,8 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
     placement = snapshot.placement(request.placement)
     if not known.consent.personalization:
         request = replace(request, session_items=())
+    if not request.region and known.region:
+        request = replace(request, region=known.region)
     catalog = snapshot.catalog
     state = known.user if request.user else known.session
     owned = catalog.indexes_of_keys(state.items["key"])

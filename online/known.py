@@ -43,6 +43,8 @@ INTERESTED_KINDS: Final = frozenset(
 )
 """Kinds that speak for an item without being a purchase."""
 
+_REGION: Final = "region="
+
 _IS_INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KINDS])
 
 
@@ -59,6 +61,12 @@ class Known:
     consent: Consent = EVERYTHING
     traits: frozenset[str] = frozenset()
     name: str = ""
+
+    @property
+    def region(self) -> str:
+        """Where the user lives, as far as the shop says; "" where it does not."""
+        named = (trait.partition(_REGION) for trait in self.traits)
+        return next((region for before, found, region in named if found and not before), "")
 
     def recent_keys(self, time: int) -> NDArray[np.uint64]:
         """Keys of the items that the visit at `time` showed interest in, shape (n,)."""
