@@ -6,7 +6,7 @@ are. It knows parts and offers, and nobody who asks.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -99,7 +99,8 @@ class GrownShop:
             for part, mask in zip(self.parts, sold, strict=True)
         ]
         weighing = of_action(rules, Action.BOOST, Action.BURY)
-        return Offer(
+        return replace(
+            kept,
             allowed=self._set(kept.allowed, passing),
             sold=self._set(kept.sold, sold),
             pins=pins_of(rules, self.catalog),
