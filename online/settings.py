@@ -98,7 +98,7 @@ class Settings:
         str,
         Option(
             _matching(r"(sqlite:|rediss?://|unix://)\S+", "redis://HOST:6379/0"),
-            "ledger of coupon claims; default sqlite:HOME/ledger/ledger.sqlite, or the shared store",
+            "ledger of coupon claims; default the store if shared, else HOME/ledger/ledger.sqlite",
         ),
     ] = ""
     bundle: Annotated[
@@ -179,7 +179,7 @@ class Settings:
 
     @property
     def ledger_url(self) -> str:
-        """The address of the ledger: machines that share a store share it too, or they overspend."""
+        """The address of the ledger: who shares a store shares it too, or they overspend."""
         own = f"sqlite:{self.home / 'ledger' / 'ledger.sqlite'}"
         return self.ledger or (self.store_url if self.shares_store else own)
 

@@ -82,3 +82,17 @@ def test_each_setting_but_the_secret_has_a_flag() -> None:
     add_flags(parser)
     flags = {option for action in parser._actions for option in action.option_strings}
     assert flags - {"-h", "--help"} == {flag(name) for name in FIELDS if name not in SECRETS}
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, "sqlite:here/ledger/ledger.sqlite"),
+        ({"AISLE_STORE": "lmdb:there"}, "sqlite:here/ledger/ledger.sqlite"),
+        ({"AISLE_STORE": "redis://host:6379/1"}, "redis://host:6379/1"),
+        ({"AISLE_STORE": "redis://host:6379/1", "AISLE_LEDGER": "sqlite:x"}, "sqlite:x"),
+    ],
+)
+def test_who_shares_the_store_shares_the_ledger(variables: dict[str, str], address: str) -> None:
+    settings = read_settings({"AISLE_HOME": "here", **variables}, {})
+    assert settings.ledger_url == address
