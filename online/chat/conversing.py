@@ -20,13 +20,13 @@ from online.chat.dialogue import (
     Kept,
     Said,
     checked,
-    plain,
 )
 from online.chat.facts import Shown, Vocabulary, open_vocabulary, shown_of
 from online.chat.finding import Finder, Found
 from online.chat.following import counted, follow, has_any
 from online.chat.helping import Helper
 from online.chat.memory import Memory
+from online.chat.plain import plain
 from online.chat.policy import (
     TOPICS,
     Mood,

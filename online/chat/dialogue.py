@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from feature_store.language.labels import Intent
-from feature_store.language.normal import normal_text
+from online.chat.plain import MAX_CHARACTERS, plain
 from online.chat.wishes import Aspect, Relation, Wish
 from online.explain.reasons import TEXTS
 from online.types import Reason
@@ -24,11 +24,7 @@ MAX_TURNS: Final = 10_000
 MAX_SAID: Final = 12
 """How much of what was said is kept, in utterances and replies."""
 
-MAX_CHARACTERS: Final = 300
 MAX_PRICE: Final = Decimal(1_000_000)
-MARKUP: Final = str.maketrans(dict.fromkeys('<>{}[]`*_|\\^~#=&$@"', " "))
-"""Signs that a page or a model might take for more than text."""
-
 _FORMAT: Final = 1
 
 
@@ -80,11 +76,6 @@ class Kept:
     def noted(self, *said: Said) -> "Kept":
         """With these utterances at the end."""
         return replace(self, said=(*self.said, *said)[-MAX_SAID:])
-
-
-def plain(text: str, limit: int = MAX_CHARACTERS) -> str:
-    """A shopper's text as it may be kept and shown to staff: in its normal form, without markup."""
-    return " ".join(normal_text(text, limit).translate(MARKUP).split())
 
 
 def checked(dialogue: Dialogue, is_item: Callable[[Sequence[str]], Sequence[bool]]) -> Dialogue:
@@ -146,7 +137,7 @@ def encode(kept: Kept, until_time: int) -> bytes:
         "reasons": {item: [one.code, one.parameters] for item, one in kept.reasons.items()},
         "said": [[one.is_shopper, one.text] for one in kept.said],
     }
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def decode(value: bytes | None, now_time: int) -> Kept | None:

@@ -6,7 +6,8 @@ It knows what was said and wanted, and nothing of how it was answered.
 from collections.abc import Sequence
 from typing import Final
 
-from online.chat.dialogue import Kept, plain
+from online.chat.dialogue import Kept
+from online.chat.plain import plain
 from online.chat.policy import Treatment
 from online.chat.understanding import Understood
 from online.chat.wishes import Aspect, Relation, Wish

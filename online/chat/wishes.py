@@ -12,10 +12,12 @@ from typing import Final
 
 from feature_store.language.labels import SlotKind
 from feature_store.language.words import words_of
+from online.chat.plain import plain
 from online.chat.understanding import Meaning, Slot
 from online.offering.attributes import Attributes
 from online.offering.expression import MAX_RESTRICTIONS
 
+MAX_TEXT: Final = 80
 MAX_VALUES: Final = 12
 """How many words and paths of a wish are used, the best first."""
 
@@ -88,14 +90,14 @@ def price_wish(relation: Relation, amount: Decimal, text: str = "") -> Wish:
 
 
 def wish_of(slot: Slot) -> Wish | None:
-    """The wish of a slot; None for one that points at something else."""
-    value = slot.value
+    """The wish of a slot; None for one that points at something else, or says no word."""
+    value, text = slot.value, plain(slot.text, MAX_TEXT)
     if isinstance(value, Meaning):
-        return _meant(slot.kind, value, slot.text)
+        return _meant(slot.kind, value, text)
     if slot.kind in _LIMITS and isinstance(value, Decimal):
-        return price_wish(_LIMITS[slot.kind], value, slot.text)
+        return price_wish(_LIMITS[slot.kind], value, text)
     if slot.kind in _HINTS:
-        return Wish(_HINTS[slot.kind], Relation.IS, (str(value),), slot.text)
+        return Wish(_HINTS[slot.kind], Relation.IS, (plain(str(value), MAX_TEXT),), text)
     return None
 
 
@@ -110,14 +112,16 @@ _HINTS: Final = {
 
 def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
     """The wish of a slot that names something of the catalogue."""
-    words = meaning.words[:MAX_VALUES]
+    words = tuple(filter(None, (plain(word) for word in meaning.words[:MAX_VALUES])))
+    if not words:
+        return None
     match kind:
         case SlotKind.WITHOUT:
             return _refusal(meaning, text)
         case SlotKind.BRAND:
             return Wish(Aspect.BRAND, Relation.IS, meaning.brands or words, text)
         case SlotKind.TAG:
-            values = tuple(dict.fromkeys((*meaning.tags, *words, text.lower())))[:MAX_VALUES]
+            values = tuple(dict.fromkeys((*meaning.tags, *words, text)))[:MAX_VALUES]
             return Wish(Aspect.TAG, Relation.IS, values, text)
         case SlotKind.CATEGORY:
             return Wish(Aspect.CATEGORY, Relation.IS, (*words, *meaning.paths[:4]), text)
@@ -127,7 +131,8 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
 def _refusal(meaning: Meaning, text: str) -> Wish:
     if meaning.brands:
         return Wish(Aspect.BRAND, Relation.IS_NOT, meaning.brands, text)
-    values = tuple(dict.fromkeys((*meaning.words, *meaning.tags, text.lower())))[:MAX_VALUES]
+    words = (plain(word) for word in (*meaning.words, *meaning.tags, text))
+    values = tuple(filter(None, dict.fromkeys(words)))[:MAX_VALUES]
     return Wish(Aspect.CATEGORY, Relation.IS_NOT, values, text)
 
 

@@ -36,6 +36,7 @@ from feature_store.people import (
 from feature_store.state import state_key
 from feature_store.store import OnlineStore
 from feature_store.tombstones import Tombstones, mark_key
+from online.chat.memory import Memory
 from online.feedback.changes import is_user, pseudonym_of
 from online.known import user_name, visit_name
 
@@ -89,7 +90,7 @@ class Eraser:
         audit.complete_time = None
         audit.write(self.home)
         is_left = not subject.is_user and _take_back(self.store, states)
-        num_records = forget(self.store, states, marks)
+        num_records = forget(self.store, states, marks) + Memory(self.store).forget(names)
         audit.found(ONLINE_STORE, num_records, SCHEDULED if is_left else ERASED)
         audit.found(LEDGER, sum(self.ledger.forget(claimant(key)) for key in states), ERASED)
         audit.found(EVENT_SPOOL, *self._erase_spools([name.hex() for name in names]))
