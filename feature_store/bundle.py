@@ -199,8 +199,12 @@ class BundleWriter:
         role: bundle_pb2.Role.ValueType,
         num_items: Mapping[str, int],
         code_revision: str = "",
+        metrics: Mapping[str, float] | None = None,
     ) -> Bundle:
-        """Write the manifest, flush all files to disk and rename the draft to its id."""
+        """Write the manifest, flush all files to disk and rename the draft to its id.
+
+        `metrics` are what the run measured; they are no part of the id.
+        """
         manifest = bundle_pb2.Manifest(
             format_version=FORMAT_VERSION,
             feature_schema_version=STATE_LAYOUT,
@@ -208,6 +212,7 @@ class BundleWriter:
             role=role,
             num_items=num_items,
             code_revision=code_revision,
+            metrics=metrics,
         )
         manifest.create_time.FromDatetime(datetime.now(UTC))
         manifest.horizon_time.FromMicroseconds(horizon_time)

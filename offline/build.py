@@ -1,7 +1,7 @@
 """Learn everything of a recipe from a dataset and write it as one bundle."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,13 @@ def build_bundle(
     ranker: FittedRanker | None = None,
     rules: Sequence[Rule] = (),
     encoder: TextEncoder | None = None,
+    metrics: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Fit the sources of the recipe and write a bundle into the folder `bundles`.
 
     `ranker` is learned from bundles of the past (`offline.rank`), so it comes from outside.
     `rules` are the shop's, see `offline.rules`. Without an `encoder` the bundle has neither
-    content nor products as text.
+    content nor products as text. `metrics` are what the run measured, for the manifest.
     """
     profiles = dataset.profiles(recipe.profile_half_life)
     als = fit_als(profiles, recipe.als, recipe.seed, progress)
@@ -96,14 +97,7 @@ def build_bundle(
         if ranker is not None:
             writer.data(MODEL_FILE, ranker.onnx)
             writer.json(FEATURES_FILE, list(feature_names(RATED_SOURCES)))
-        writer.json(
-            "serving.json",
-            {
-                "als_alpha": recipe.als.alpha,
-                "repeat_half_life": recipe.repeat_half_life,
-                "profile_half_life": recipe.profile_half_life,
-            },
-        )
+        writer.json("serving.json", _serving(recipe))
         return writer.commit(
             horizon_time=dataset.horizon_time,
             seed=recipe.seed,
@@ -111,7 +105,16 @@ def build_bundle(
             role=role,
             num_items=_num_items(dataset, has_content=encoder is not None),
             code_revision=code_revision(),
+            metrics=metrics,
         )
+
+
+def _serving(recipe: Recipe) -> dict[str, float]:
+    return {
+        "als_alpha": recipe.als.alpha,
+        "repeat_half_life": recipe.repeat_half_life,
+        "profile_half_life": recipe.profile_half_life,
+    }
 
 
 def _num_items(dataset: Dataset, *, has_content: bool) -> dict[str, int]:
