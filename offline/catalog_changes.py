@@ -80,7 +80,7 @@ def with_changes(stored: pl.DataFrame, changes: Sequence[LoggedChange]) -> pl.Da
     kept = {row["item"]: row for row in _plain(before).iter_rows(named=True)}
     rows = [row for one in changes if (row := changed_row(one, kept.get(one.item))) is not None]
     given = _plain(stored.clear()).schema
-    after = pl.DataFrame(rows, given, orient="row").cast(dict(polars_schema(PRODUCTS)))
+    after = pl.DataFrame(rows, given, orient="row").cast(polars_schema(PRODUCTS))
     rest = stored.join(after.select("item"), on="item", how="anti")
     return pl.concat([rest, after.select(stored.columns)]).sort("item")
 
