@@ -23,6 +23,8 @@ _MOVED_VERSION: Final = 0xFFFF
 CONSENT_PREFIX: Final = b"c1/"
 SOURCES_PREFIX: Final = b"m1/"
 TRAITS_PREFIX: Final = b"a1/"
+GUARD_PREFIX: Final = b"g1/"
+"""Instants of claims, int64 and oldest first, under keyed hashes of who claimed, and how."""
 
 
 @dataclass(frozen=True, slots=True)

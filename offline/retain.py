@@ -22,7 +22,7 @@ import polars as pl
 
 from feature_store.durable import flush
 from feature_store.event_log import EventLog, spool_workers
-from feature_store.people import Moved, session_key
+from feature_store.people import GUARD_PREFIX, Moved, session_key
 from feature_store.schema import MERGES, MICROSECONDS_PER_DAY, TABLES
 from feature_store.state import STATE_PREFIX, UserState
 from feature_store.store import OnlineStore, open_store
@@ -67,6 +67,7 @@ def retain(
     for worker in spool_workers(event_log):
         with closing(EventLog(event_log, worker)) as log:
             num_logged += log.discard_older(before_time)
+    _drop_guard(store, before_time)
     with progress.task("Trimming states", 2) as advance:
         num_states = 0
         for prefix in (STATE_PREFIX, session_key(b"")):
@@ -128,6 +129,18 @@ def _drop_quarantine(tables: Path, before_time: int) -> None:
         if path.exists() and path.stat().st_mtime * 1e6 < before_time:
             path.unlink()
             flush(path.parent)
+
+
+def _drop_guard(store: OnlineStore, before_time: int) -> None:
+    """Whose last claim is older than what is kept, has no count any more."""
+    for keys in _chunks(store, GUARD_PREFIX):
+        store.update_many(
+            keys,
+            lambda values: [
+                one if one and int.from_bytes(one[-8:], "little") >= before_time else None
+                for one in values
+            ],
+        )
 
 
 def _trim_states(store: OnlineStore, prefix: bytes, before_time: int) -> int:

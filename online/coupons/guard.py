@@ -10,9 +10,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from feature_store.people import GUARD_PREFIX
 from feature_store.store import OnlineStore
 
-GUARD_PREFIX: Final = b"g1/"
 MINUTE: Final = 60_000_000
 DAY: Final = 1_440 * MINUTE
 
