@@ -10,13 +10,16 @@ DEV := .venv/ready-dev-$(EXTRA)
 PYTEST_FLAGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu clean
+.PHONY: help demo chat serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUN) ## Learn from a real shop, serve it, ask it as its product page
 	$(PY) -m offline demo
+
+chat: $(RUN) ## Talk to the demo shop, in English or Chinese; after make demo
+	$(PY) -m offline chat
 
 serve: $(RUN) ## Serve the current champion until interrupted
 	$(PY) -m online serve

@@ -6,14 +6,8 @@ sync, serve, ask. The server is a process of its own, started and stopped here.
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -30,7 +24,6 @@ from offline.campaigns.command import print_manifest
 from offline.campaigns.exporting import Job, export_campaign
 from offline.campaigns.parts import PREVIEW
 from offline.campaigns.reading import read_campaign
-from offline.errors import ServerError
 from offline.home import Home
 from offline.ingest.job import IngestJob, ingest
 from offline.ingest.report import print_summary
@@ -39,9 +32,11 @@ from offline.people import write_people
 from offline.progress import Progress
 from offline.recipe import completejourney
 from offline.report import print_judgements, print_verdict
+from offline.serving import serving
 from offline.sync import sync
 from offline.train import Trained, train
 from online.client import Client, print_coupons, print_found, print_slate
+from online.talking import Talker, print_answer
 
 CAMPAIGN: Final = """
 campaign = "demo"
@@ -66,6 +61,11 @@ QUESTIONS: Final = (
     "who won the election",
 )
 """Asked of the content search; the last has no answer in what the shop has to read."""
+EXCHANGES: Final = (
+    ("最近有哪些新品推荐？", "酸奶有吗，３美元以下的", "不要草莓的", "第一个配什么好？"),
+    ("do you have coffee under $8? not instant", "anything cheaper?", "why the first one?"),
+)
+"""What two shoppers say to the chat, one line after the other."""
 NUM_TIMED_REQUESTS: Final = 300
 """Requests whose median is printed, one after the other on one connection."""
 
@@ -94,11 +94,14 @@ def run(args: argparse.Namespace) -> int:
     store.close()
     sync(Registry(home.path, home.tracking_uri), home.path)
     step("Serving: the product page asks over gRPC")
-    with _server(home) as client:
+    with serving(home) as address, Client(address) as client:
         for household in HOUSEHOLDS:
             _show(client, household)
         for question in QUESTIONS:
             print_found(question, client.search_content(question))
+        step("The chatbot asks, in Chinese and in English")
+        for exchange in EXCHANGES:
+            _talk(address, exchange)
         latencies_ms = _time_requests(client)
     step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
     preview = _campaign(home, trained.refit.bundle_id, progress)
@@ -136,6 +139,15 @@ def _show(client: Client, household: str) -> None:
     print_coupons(coupons, f"Coupons for household {household} with these {len(cart)} in the cart")
 
 
+def _talk(address: str, exchange: Sequence[str]) -> None:
+    """One conversation of a household with the chat."""
+    console = Console()
+    with Talker(address, HOUSEHOLDS[1]) as talker:
+        for utterance in exchange:
+            console.print(f"[bold]you[/bold]   {utterance}")
+            print_answer(*talker.say(utterance), console)
+
+
 class _Steps:
     """Prints a numbered headline for each step."""
 
@@ -145,26 +157,6 @@ class _Steps:
     def __call__(self, title: str) -> None:
         self._number += 1
         self._console.print(f"\n[bold]{self._number}. {title}[/bold]")
-
-
-@contextmanager
-def _server(home: Home) -> Iterator[Client]:
-    """A server on a free port, its clock at the end of the data; stopped on leaving."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-m", "online", "serve", "--address", address, "--clock", "horizon"]
-    environment = os.environ | {"AISLE_HOME": str(home.path)}
-    process = subprocess.Popen(command, env=environment)
-    try:
-        with Client(address) as client:
-            client.wait_until_ready(timeout_s=30)
-            yield client
-        process.send_signal(signal.SIGTERM)
-        if process.wait(timeout=30):
-            raise ServerError(f"the server ended with exit code {process.returncode}")
-    finally:
-        process.kill()
 
 
 def _time_requests(client: Client) -> list[float]:

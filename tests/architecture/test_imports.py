@@ -8,7 +8,8 @@ import grimp
 from tests.architecture.tree import BIN, ROOT, files, run
 
 # The engine, what it is made from, what goes in and comes out (with the token that comes back), and
-# what a shop writes for it: never its stages. The demo is also a client of a server that runs.
+# what a shop writes for it: never its stages. The demo and the terminal are also clients of a
+# server that runs.
 ENTRIES = {
     "online.chat.conversing",
     "online.chat.facts",
@@ -24,6 +25,7 @@ ENTRIES = {
     "online.offering.expression",
     "online.offering.rules",
     "online.snapshot",
+    "online.talking",
     "online.types",
 }
 HEAVY = ("mlflow", "pandas", "polars", "torch")
