@@ -56,7 +56,8 @@ class CouponShelf:
         if not shown.any():
             return ()
         totals = query.state.totals[0]
-        found = estimate(self.coupons, self.models, query.history, float(totals["num_baskets"]))
+        num_baskets = float(totals["num_baskets"])
+        found = estimate(self.coupons, self.models, query.history, num_baskets, shown)
         prices = self._prices(query.time)
         values = worth(self.coupons, found, np.maximum(self._cost(verdicts), 0), prices)
         values += OWN_GOODS_WEIGHT * found.own_goods

@@ -23,6 +23,7 @@ from feature_store.coupons import MODELS_FILE, Model, decode_learned
 from feature_store.ranking import History
 from online.coupons.columns import Coupons, Micros
 from online.errors import SnapshotError
+from online.types import Mask
 
 Floats = NDArray[np.float64]
 Predict = Callable[[NDArray[np.float32]], Floats]
@@ -63,8 +64,10 @@ def base_rates_only(coupons: Coupons) -> Models:
     return Models(None, None, np.zeros(len(coupons.campaigns)))
 
 
-def estimate(coupons: Coupons, models: Models, history: History, num_baskets: float) -> Estimates:
-    """What the models say of a user with this history and all coupons."""
+def estimate(
+    coupons: Coupons, models: Models, history: History, num_baskets: float, asked: Mask
+) -> Estimates:
+    """What the models say of a user with this history; 0 for coupons that are not `asked` about."""
     named, lines = coupons.good_for(history.items)
     features = coupon_features(
         history,
@@ -75,9 +78,13 @@ def estimate(coupons: Coupons, models: Models, history: History, num_baskets: fl
         coupons.is_for_all,
         coupons.base_rate,
     )
-    base = coupons.base_rate.astype(np.float64)
-    redemption = base if models.redemption is None else models.redemption(features)
-    uplift = redemption if models.uplift is None else models.uplift(features)
+    redemption, uplift = np.zeros((2, len(coupons)))
+    redemption[asked] = (
+        coupons.base_rate[asked]
+        if models.redemption is None
+        else models.redemption(features[asked])
+    )
+    uplift[asked] = redemption[asked] if models.uplift is None else models.uplift(features[asked])
     return Estimates(redemption, uplift, features[:, OWN_GOODS].astype(np.float64))
 
 
