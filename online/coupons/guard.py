@@ -59,7 +59,7 @@ class Guard:
 
         def change(values: list[bytes | None]) -> list[bytes | None]:
             refused.clear()
-            after = []
+            after: list[bytes | None] = []
             for limit, value in zip(limits.values(), values, strict=True):
                 times = [one for one in _decode(value) if one > now_time - limit.span]
                 if len(times) >= limit.count:
