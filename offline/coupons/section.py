@@ -42,11 +42,13 @@ def write_coupons(
     items: pl.DataFrame,
     num_users: int,
     learned: Learned = NOTHING_LEARNED,
+    rates: NDArray[np.float32] | None = None,
 ) -> None:
     """Write the section; nothing at all for a shop without coupons.
 
     `items` is the product table in the order of the bundle's indexes. A product that the bundle
-    lacks is left out; a coupon that was for such products only is good for nothing.
+    lacks is left out; a coupon that was for such products only is good for nothing. `rates`, shape
+    (coupons,), stand in the place of base rates.
     """
     if not len(data):
         return
@@ -55,11 +57,11 @@ def write_coupons(
         read_coupon(row, value)
         for row, value in zip(rows.iter_rows(named=True), coupon_values(data), strict=True)
     ]
-    goods = [_goods(row, items) for row in _with_indexes(rows, items)]
+    goods = goods_of(rows, items)
     writer.json(COUPONS_FILE, encode_coupons(read_campaigns(data.campaigns), coupons))
     writer.array(GOODS, np.concatenate([*goods, np.zeros(0, np.int32)]).astype(np.int32))
     writer.array(GOODS_END, np.cumsum([len(part) for part in goods], dtype=np.int64))
-    writer.array(BASE_RATE, base_rates(data, num_users))
+    writer.array(BASE_RATE, base_rates(data, num_users) if rates is None else rates)
     writer.array(MARGIN, np.full(len(coupons), basket_margin(data), np.float64))
     writer.json(MODELS_FILE, encode_learned(learned))
 
@@ -119,6 +121,11 @@ def read_coupon(row: Mapping[str, Any], value: float) -> Coupon:
         regions=tuple(row["region"] or ()),
         channels=tuple(row["channel"] or ()),
     )
+
+
+def goods_of(coupons: pl.DataFrame, items: pl.DataFrame) -> list[NDArray[np.int32]]:
+    """Of each coupon the sorted indexes of what it is good for; none where it is for all."""
+    return [_goods(row, items) for row in _with_indexes(coupons, items)]
 
 
 def _with_indexes(rows: pl.DataFrame, items: pl.DataFrame) -> list[dict[str, Any]]:
