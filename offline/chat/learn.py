@@ -29,7 +29,7 @@ from offline.chat.texts import Utterance, read_lexicon
 
 INTENTS: Final = tuple(Intent)
 
-NUM_DRAWN: Final = 6
+NUM_DRAWN: Final = 4
 """Utterances drawn from each phrasing."""
 _WRITTEN_WEIGHT: Final = 3.0
 """What an utterance that somebody wrote counts beside one that was drawn."""
