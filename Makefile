@@ -53,7 +53,7 @@ bench-store: $(RUN) ## Measure each online store: reads, durable events, event t
 	$(PY) -m infra.bench_store $(BENCH_FLAGS)
 
 bench-chat: $(RUN) ## Judge how the chatbot understands: make bench-chat DATA=PATH
-	$(PY) -m infra.bench.bench_chat $(if $(DATA),--data $(DATA)) $(BENCH_FLAGS)
+	$(PY) -m infra.bench.bench_chat $(if $(DATA),--data $(DATA)) $(if $(wildcard var/demo/serving),--home var/demo) $(BENCH_FLAGS)
 
 bench-content: $(RUN) ## Judge how questions find what answers them, and how fast
 	$(PY) -m infra.bench.bench_content $(BENCH_FLAGS)

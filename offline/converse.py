@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +36,7 @@ from online.snapshot import open_snapshot
 from online.types import Request
 
 SCRIPTS: Final = Path(__file__).parent / "texts" / "conversations"
+NUM_WARM_UPS: Final = 10
 RULES: Final = ("cards", "reply", "escalates", "upsells", "truth", "intent")
 
 
@@ -119,7 +121,14 @@ def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
         "untrue_replies": faults["truth"],
         "pairs": len(pairs),
         "pairs_differ": _share(sum(not fault for fault in pairs), len(pairs)),
+        "turn_p99_ms": _p99([one.elapsed_ms for one in turns]),
+        "turn_busy_p99_ms": _p99([one.busy_ms for one in turns]),
     }
+
+
+def _p99(times_ms: Sequence[float]) -> float:
+    """The time that 99 of 100 turns do not exceed; the first ten turns warm up."""
+    return round(float(np.percentile(times_ms[NUM_WARM_UPS:], 99)), 2)
 
 
 def _pairs(played: Sequence[Sequence[Played]]) -> list[str]:

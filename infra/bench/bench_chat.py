@@ -2,7 +2,8 @@
 
 The training that ships is judged twice: on public sets under DATA, which nothing here learns to
 ship from, and on the repository's own judging sets, which nothing but this program reads. Times are
-of one utterance after the other on one core. `--report FILE` writes the table of intents.
+of one utterance after the other on one core. `--report FILE` writes the table of intents. With
+`--home DIRECTORY` the judging conversations are played against the champion of that home.
 """
 
 import os
@@ -23,6 +24,7 @@ from rich.table import Table
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import BundleWriter, open_bundle
 from feature_store.language.encoder import embedded_encoder
+from infra.bench.conversations import conversation_rows
 from infra.bench.understanding import (
     IntentScore,
     intent_scores,
@@ -130,6 +132,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, help="folder of the public sets; without it, none")
+    parser.add_argument(
+        "--home", type=Path, help="home of a trained shop to converse with; without it, nobody does"
+    )
     parser.add_argument("--report", type=Path, help="file for accuracy of each intent, JSON lines")
     args = parser.parse_args()
     if args.report is not None:
@@ -140,6 +145,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         understanding = understanding_of_the_demo_shop(Path(folder))
         for row in own_rows(understanding, args.report):
+            print(json.dumps(row), flush=True)
+    if args.home is not None:
+        for row in conversation_rows(args.home):
             print(json.dumps(row), flush=True)
     return 0
 

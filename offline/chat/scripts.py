@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 import yaml
@@ -53,12 +54,17 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A line, its answer, and what is wrong with it, by rule."""
+    """A line, its answer, what is wrong with it, by rule, and how long the answer took.
+
+    `elapsed_ms` is the time on the clock, `busy_ms` that of the processor.
+    """
 
     script: Script
     place: int
     turn: Turn
     faults: Mapping[str, str]
+    elapsed_ms: float
+    busy_ms: float
 
     @property
     def line(self) -> Line:
@@ -112,9 +118,11 @@ def play(chat: Chat, script: Script, request: Request, vocabulary: Vocabulary) -
     played: list[Played] = []
     for place, line in enumerate(script.lines):
         asked = Ask(conversation, line.shopper, request, request.request_time + place)
+        started_s, busy_s = perf_counter(), thread_time()
         turn = chat.converse(asked)
+        times_ms = 1000 * (perf_counter() - started_s), 1000 * (thread_time() - busy_s)
         faults = _faults(line, turn, [one.turn for one in played], vocabulary)
-        played.append(Played(script, place, turn, faults))
+        played.append(Played(script, place, turn, faults, *times_ms))
     return played
 
 
