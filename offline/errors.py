@@ -4,6 +4,7 @@
     ├── InputError                    2  what was given is not what it claims; nothing was changed
     │   ├── SourceError                  a file is absent, empty, damaged or of another format
     │   ├── MappingError                 the column mapping cannot be read or does not fit
+    │   ├── RecipeError                  a recipe's file is wrong, or a search is of other data
     │   ├── CampaignError                a campaign's file is wrong, or does not fit its export
     │   └── TablesMissingError           a folder holds no canonical tables; ingest first
     ├── QuarantineLimitError          3  too many rows break the schema; nothing was changed
@@ -43,6 +44,10 @@ class SourceError(InputError):
 
 class MappingError(InputError):
     """The column mapping cannot be read, or does not fit the source."""
+
+
+class RecipeError(InputError):
+    """A recipe is not there, its file is wrong, or a search went over other data."""
 
 
 class CampaignError(InputError):

@@ -28,6 +28,16 @@ class Home:
         """Bundles that training writes, before they are registered."""
         return self.path / "bundles"
 
+    @property
+    def reports(self) -> Path:
+        """The pages of training runs."""
+        return self.path / "reports"
+
+    @property
+    def recipes(self) -> Path:
+        """Recipes that a search found."""
+        return self.path / "recipes"
+
     @staticmethod
     def at(path: Path) -> "Home":
         """The home at `path`, with the addresses that the environment names."""

@@ -1,13 +1,16 @@
 """Train: learn a recipe, judge it, register it, and let it serve if it is good enough.
 
 Reads top to bottom. Two bundles come out of one run: the judged one, trained on what came
-before the cut and measured on what came after, and the refit on everything, which serves.
+before the cut and measured on what came after, and the refit on everything, which serves. A page
+says how good it is, for whom, and against what.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 from rich.console import Console
 
@@ -20,9 +23,11 @@ from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.build import build_bundle
 from offline.catalog_changes import fold_catalog
 from offline.content.encoding import CACHE_FILE, CachedEncoder, choose_encoder
-from offline.dataset import load_dataset, time_span
+from offline.dataset import Dataset, load_dataset, time_span
 from offline.erase import finish_pending
 from offline.errors import TrainingDataError
+from offline.evaluation.evaluating import Evaluation, Period, evaluate, in_indexes_of
+from offline.evaluation.page import Run, write_page
 from offline.gate import Verdict, judge
 from offline.home import Home
 from offline.index import Device
@@ -30,6 +35,7 @@ from offline.progress import Progress
 from offline.quality import print_warnings, require_quality
 from offline.rank import train_ranker
 from offline.recipe import RECIPES, Recipe
+from offline.recipe_file import load_recipe
 from offline.replay import (
     Heldout,
     Judgement,
@@ -49,11 +55,13 @@ PLACEMENT = "home"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of a run: judgements by ranker, the verdict, and the version of the refit."""
+    """What came of a run: findings by ranker, the verdict, the version of the refit, the page."""
 
     judgements: dict[str, Judgement]
     verdict: Verdict
     refit: Version
+    evaluation: Evaluation
+    page: Path
 
 
 def train(
@@ -74,54 +82,84 @@ def train(
             "change cut_time or num_test_days in the recipe"
         )
 
-    past = load_dataset(tables, recipe.data, cut_time)
-    ranker = train_ranker(tables, recipe, first_time, cut_time, progress)
-    role = bundle_pb2.ROLE_JUDGED
-    judged = build_bundle(past, recipe, home.bundles, role, device, progress, ranker, rules)
-    judgements = _judge(tables, registry, home, recipe, judged, cut_time, progress)
-    verdict = judge(judgements["aisle"], judgements.get("champion"), judgements["popularity"])
-
-    everything = load_dataset(tables, recipe.data, end_time)
-    role = bundle_pb2.ROLE_REFIT
-    encoder = CachedEncoder(choose_encoder(recipe.encoder), home.path / CACHE_FILE, progress)
-    refit = build_bundle(
-        everything, recipe, home.bundles, role, device, progress, ranker, rules, encoder
-    )
-    encoder.close()
+    steps = StepTimes()
+    with steps("reading"):
+        past = load_dataset(tables, recipe.data, cut_time)
+    with steps("learning to rank"):
+        ranker = train_ranker(tables, recipe, first_time, cut_time, progress)
+    with steps("the judged bundle"):
+        role = bundle_pb2.ROLE_JUDGED
+        judged = build_bundle(past, recipe, home.bundles, role, device, progress, ranker, rules)
+    with steps("asking for the held-out period"):
+        period = _period(tables, recipe, past, judged, progress)
+        champion = _champion_before(registry, home, cut_time)
+        judgements = _judge(period, champion, progress)
+        verdict = judge(judgements["aisle"], judgements.get("champion"), judgements["popularity"])
+    with steps("measuring"):
+        evaluation = evaluate(period, judgements, ranker, progress, champion)
+    with steps("the refit"):
+        everything = load_dataset(tables, recipe.data, end_time)
+        role, found = bundle_pb2.ROLE_REFIT, evaluation.metrics()
+        encoder = CachedEncoder(choose_encoder(recipe.encoder), home.path / CACHE_FILE, progress)
+        refit = build_bundle(
+            everything, recipe, home.bundles, role, device, progress, ranker, rules, encoder, found
+        )
+        encoder.close()
+    about = Run(recipe.name, refit.bundle_id, cut_time, end_time, steps.taken_s)
+    page = write_page(home.reports / f"{refit.bundle_id}.html", about, evaluation, verdict)
     with registry.start_run(recipe.name) as run:
         run.log_params(recipe.to_dict())
-        run.log_metrics(judgements["aisle"].means())
+        run.log_metrics(judgements["aisle"].means() | evaluation.metrics())
         run.log_table("gate.json", verdict.columns())
+        run.log_artifact(page)
         registry.register(run, judged)
         version = registry.register(run, refit)
     if verdict.passed:
         registry.set_alias(CHAMPION, version)
-    return Trained(judgements, verdict, version)
+    return Trained(judgements, verdict, version, evaluation, page)
 
 
-def _judge(
-    tables: Path,
-    registry: Registry,
-    home: Home,
-    recipe: Recipe,
-    judged: Bundle,
-    cut_time: int,
-    progress: Progress,
-) -> dict[str, Judgement]:
-    """The candidate, the baselines and the champion before, on the same users and purchases."""
-    store = states_at(tables, cut_time, progress)
+class StepTimes:
+    """Notes how long each step took, in seconds."""
+
+    def __init__(self) -> None:
+        self.taken_s: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        """Note the time of the block under the name of the step."""
+        started = perf_counter()
+        yield
+        self.taken_s[step] = perf_counter() - started
+
+
+def _period(
+    tables: Path, recipe: Recipe, past: Dataset, judged: Bundle, progress: Progress
+) -> Period:
+    """What is judged on: who bought what after the horizon of the past."""
+    store = states_at(tables, past.horizon_time, progress)
     snapshot = open_snapshot(judged)
-    heldout = load_heldout(tables, recipe.data, snapshot, store, cut_time)
+    heldout = load_heldout(tables, recipe.data, snapshot, store, past.horizon_time)
+    return Period(tables, recipe, past, snapshot, store, heldout)
+
+
+def _judge(period: Period, champion: Snapshot | None, progress: Progress) -> dict[str, Judgement]:
+    """The candidate, the baselines and the champion before, on the same users and purchases."""
+    snapshot, store, heldout = period.snapshot, period.store, period.heldout
+    half_life = period.recipe.repeat_half_life
     judgements = {
         "popularity": judge_popularity(snapshot, store, heldout),
         "own frequency": judge_own_frequency(snapshot, store, heldout),
-        "own, half-life": judge_own_frequency(snapshot, store, heldout, recipe.repeat_half_life),
+        "own, half-life": judge_own_frequency(snapshot, store, heldout, half_life),
         "aisle": replay(snapshot, store, heldout, PLACEMENT, progress),
     }
-    champion = _champion_before(registry, home, cut_time)
     if champion is not None:
         translated = _translate(heldout, snapshot, champion)
-        judgements["champion"] = replay(champion, store, translated, PLACEMENT, progress)
+        judged = replay(champion, store, translated, PLACEMENT, progress)
+        slates = {
+            kind: in_indexes_of(snapshot, champion, found) for kind, found in judged.slates.items()
+        }
+        judgements["champion"] = replace(judged, slates=slates)
     return judgements
 
 
@@ -163,7 +201,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m offline train`."""
     parser.add_argument("--tables", type=Path, help="canonical tables (default: HOME/tables)")
     parser.add_argument(
-        "--recipe", choices=sorted(RECIPES), default="shop", help="default: %(default)s"
+        "--recipe",
+        default="shop",
+        help=f"{', '.join(sorted(RECIPES))}, or a file of `search` (default: %(default)s)",
     )
     parser.add_argument("--rules", type=Path, help="the shop's rules, TOML or JSON")
     parser.add_argument(
@@ -178,7 +218,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train and print what came of it; exit code 4 when the champion stays."""
     home = Home.from_arguments(args)
-    recipe = RECIPES[args.recipe]()
+    recipe = load_recipe(args.recipe)
     if not args.ignore_quality:
         print_warnings(require_quality(args.tables or home.tables), Console())
     rules = load_rules(args.rules) if args.rules else ()
@@ -187,4 +227,5 @@ def run(args: argparse.Namespace) -> int:
     trained = train(args.tables or home.tables, home, recipe, args.device, Progress(), rules)
     print_judgements(trained.judgements)
     print_verdict(trained.verdict, trained.refit)
+    print(f"The page of this run: {trained.page}")
     return 0 if trained.verdict.passed else 4
