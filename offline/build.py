@@ -24,7 +24,7 @@ from feature_store.ranking import (
 from offline.chat.section import write_understanding
 from offline.chat.vocabulary import write_vocabulary
 from offline.content.section import write_content
-from offline.coupons.section import write_coupons
+from offline.coupons.learning import learn_coupons, write_learned
 from offline.dataset import Dataset
 from offline.errors import TrainingDataError
 from offline.index import Device, build_index, save_index
@@ -82,7 +82,8 @@ def build_bundle(
             write_texts(writer, dataset.items, encoder)
             purchased = dataset.purchases.item
             write_content(writer, dataset.content, dataset.items, purchased, encoder)
-        write_coupons(writer, dataset.coupons, dataset.items, len(dataset.users))
+        learns = role == bundle_pb2.ROLE_REFIT
+        write_learned(writer, dataset, learn_coupons(dataset, recipe.seed) if learns else None)
         writer.json(RULES_FILE, write_rules(rules))
         writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
         for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
