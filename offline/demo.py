@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     trained = train(home.tables, home, completejourney(), "auto", progress)
     print_judgements(trained.judgements)
     print_verdict(trained.verdict, trained.refit)
+    print(f"The page of this run: {trained.page}")
     step("Loading the online store and bringing the champion to the server")
     store = open_store(home.store)
     materialize(home.tables, store, None, progress)
@@ -105,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         latencies_ms = _time_requests(client)
     step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
     preview = _campaign(home, trained.refit.bundle_id, progress)
-    print(json.dumps(_figures(trained, latencies_ms) | {"preview": str(preview)}))
+    pages = {"preview": str(preview), "report": str(trained.page)}
+    print(json.dumps(_figures(trained, latencies_ms) | pages))
     return 0
 
 
