@@ -123,17 +123,10 @@ def make_coupons(
     margin: NDArray[np.float64],
 ) -> Coupons:
     """Columns of these coupons; `goods` are the products of each. Raises SnapshotError."""
-    known = list(campaigns)
-    numbers = {one.campaign: number for number, one in enumerate(known)}
-    for coupon in coupons:
-        if coupon.campaign not in numbers:
-            numbers[coupon.campaign] = len(known)
-            known.append(Campaign(coupon.campaign))
+    known, numbers = _numbered(campaigns, coupons)
     audiences = list(dict.fromkeys(["", *(one.audience for one in coupons)]))
     groups = {one.stacking_group: number for number, one in enumerate(coupons)}
-    owner = np.repeat(np.arange(len(coupons), dtype=np.int32), [len(part) for part in goods])
-    items = np.concatenate([*goods, np.zeros(0, np.int32)]).astype(np.int32)
-    order = np.argsort(items, kind="stable")
+    items, owner = _by_product(goods)
     gifts = [one.discount.gift_item for one in coupons]
 
     def column(value: Callable[[Coupon], int | None], absent: int) -> NDArray[np.int64]:
@@ -168,8 +161,8 @@ def make_coupons(
         channels=_where([one.channels for one in coupons]),
         is_for_all=np.array([one.is_for_all_goods for one in coupons], bool),
         goods_starts=np.cumsum([0, *(len(part) for part in goods)], dtype=np.int64),
-        goods_items=items[order],
-        goods_of=owner[order],
+        goods_items=items,
+        goods_of=owner,
         is_for_some=np.array(
             [
                 one.is_for_all_goods or len(part) > 0
@@ -183,6 +176,24 @@ def make_coupons(
         base_rate=np.asarray(base_rate),
         margin=np.asarray(margin),
     )
+
+
+def _numbered(
+    campaigns: Sequence[Campaign], coupons: Sequence[Coupon]
+) -> tuple[list[Campaign], dict[str, int]]:
+    """The campaigns, with those that only coupons name, and the number of each."""
+    named = {one.campaign: one for one in campaigns}
+    for coupon in coupons:
+        named.setdefault(coupon.campaign, Campaign(coupon.campaign))
+    return list(named.values()), {name: number for number, name in enumerate(named)}
+
+
+def _by_product(goods: Sequence[Indexes]) -> tuple[Indexes, NDArray[np.int32]]:
+    """All goods sorted by product, and the coupon of each."""
+    owner = np.repeat(np.arange(len(goods), dtype=np.int32), [len(part) for part in goods])
+    items = np.concatenate([*goods, np.zeros(0, np.int32)]).astype(np.int32)
+    order = np.argsort(items, kind="stable")
+    return items[order], owner[order]
 
 
 def _where(named: Sequence[Sequence[str]]) -> dict[str, Mask]:
