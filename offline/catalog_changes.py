@@ -20,7 +20,7 @@ from feature_store.durable import flush, replace_file
 from feature_store.errors import BundleError
 from feature_store.pointer import read_pointer
 from feature_store.schema import MICROSECONDS_PER_DAY, PRODUCTS
-from feature_store.store import open_store
+from feature_store.store import OnlineStore, open_store
 from offline.home import Home
 from offline.ingest.job import _staging as staging
 from offline.ingest.tables import polars_schema, scan_products, table_path
@@ -40,7 +40,7 @@ def fold_catalog(home: Home, tables: Path) -> int:
     """
     is_shared = home.store.partition(":")[0] in SHARED
     store = open_store(home.store if is_shared else "memory:")
-    log = open_catalog_log(home.path, store, is_shared=is_shared)
+    log = changes_of(home, store)
     try:
         num_changed = fold_changes(tables, log)
         _trim(home, log)
@@ -48,6 +48,12 @@ def fold_catalog(home: Home, tables: Path) -> int:
         log.close()
         store.close()
     return num_changed
+
+
+def changes_of(home: Home, store: OnlineStore) -> CatalogLog:
+    """The catalogue's log of an installation, `store` being its online store, to be closed."""
+    is_shared = home.store.partition(":")[0] in SHARED
+    return open_catalog_log(home.path, store, is_shared=is_shared)
 
 
 def fold_changes(tables: Path, log: CatalogLog) -> int:

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from feature_store.registry import Registry
 from feature_store.state import STATE_PREFIX
 from feature_store.store import OnlineStore, open_store
 from offline.campaigns import command as campaigns
+from offline.catalog_changes import changes_of
 from offline.home import Home
 from offline.progress import Progress
 from online.engine import Engine
@@ -163,11 +165,9 @@ def run(args: argparse.Namespace) -> int:
     registry = Registry(home.path, home.tracking_uri)
     bundle = open_bundle(registry.fetch(registry.resolve(args.alias), home.bundles))
     store = open_store(home.store)
-    try:
-        engine = Engine(store, open_snapshot(bundle))
+    with closing(store), closing(changes_of(home, store)) as changes:
+        engine = Engine(store, open_snapshot(bundle), log=changes)
         config = ExportConfig(args.placement, args.page_size, args.locale)
         num_users = export_slates(engine, store, config, args.out, Progress())
-    finally:
-        store.close()
     print(f"{num_users:,} slates are in {args.out}")
     return 0
