@@ -180,7 +180,7 @@ def test_health_names_what_is_served(read_only_server: Caller) -> None:
         state = health.Check(health_pb2.HealthCheckRequest(service=service))
         assert state.status == health_pb2.HealthCheckResponse.SERVING
     with refused(grpc.StatusCode.NOT_FOUND):
-        health.Check(health_pb2.HealthCheckRequest(service="aisle.v1.ChatService"))
+        health.Check(health_pb2.HealthCheckRequest(service="aisle.v1.NoService"))
 
 
 def test_reflection_shows_the_whole_contract(read_only_server: Caller) -> None:
