@@ -67,10 +67,16 @@ class Talker:
                 request, timeout=TIMEOUT_S
             )
         except grpc.RpcError as error:
-            told = error.details() if isinstance(error, grpc.Call) else str(error)
-            raise ClientError(f"the chat at {self.address} does not answer: {told}") from error
+            why = f"the chat at {self.address} does not answer: {_told(error)}"
+            raise ClientError(why) from error
         self.conversation_id = answer.conversation_id
         return answer, 1000 * (perf_counter() - started_s)
+
+
+def _told(error: grpc.RpcError) -> str:
+    if not isinstance(error, grpc.Call):
+        return str(error)
+    return str(error.details())
 
 
 def converse(talker: Talker, console: Console) -> None:
