@@ -50,7 +50,8 @@ class Token:
 
 def normalise(text: str, limit: int = MAX_CHARACTERS) -> Normal:
     """The normal form of the first `limit` characters."""
-    characters, origin = [], []
+    characters: list[str] = []
+    origin: list[int] = []
     for place, character in enumerate(text[:limit]):
         for plain in _plain(character):
             if plain != " " or (characters and characters[-1] != " "):

@@ -36,7 +36,9 @@ _WORD_LISTS: Final = {
         "nothing don't doesn't aren't isn't dont doesnt 不 别 没 无 去 除 忌 免 敏"
     ),
 }
-_NUMBER_WORDS, _MONEY, _NEGATIONS = (frozenset(words.split()) for words in _WORD_LISTS.values())
+_NUMBER_WORDS: Final = frozenset(_WORD_LISTS["numbers"].split())
+_MONEY: Final = frozenset(_WORD_LISTS["money"].split())
+_NEGATIONS: Final = frozenset(_WORD_LISTS["negations"].split())
 _AMOUNTS: Final = frozenset("9n$")
 _COMPARING: Final = {
     word: letter
@@ -62,40 +64,6 @@ _COMPARING: Final = {
 """Words that compare amounts, by what they say of the one beside them."""
 _REACH: Final = 6
 """How far a negation and a comparing word are felt, in tokens."""
-_NEGATIONS: Final = frozenset(
-    [
-        "no",
-        "without",
-        "not",
-        "minus",
-        "free",
-        "skip",
-        "exclude",
-        "except",
-        "besides",
-        "allergic",
-        "hate",
-        "hates",
-        "stop",
-        "never",
-        "nothing",
-        "don't",
-        "doesn't",
-        "aren't",
-        "isn't",
-        "dont",
-        "doesnt",
-        "不",
-        "别",
-        "没",
-        "无",
-        "去",
-        "除",
-        "忌",
-        "免",
-        "敏",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,4 +107,5 @@ def _contrast(
         own = np.asarray(table[labels == one].sum(0)).ravel() + _SMOOTHING
         rest = np.asarray(table[labels != one].sum(0)).ravel() + _SMOOTHING
         ratios.append(np.log((own / own.sum()) / (rest / rest.sum())))
-    return np.abs(np.array(ratios)).max(0)
+    largest: NDArray[np.float64] = np.abs(np.array(ratios)).max(0)
+    return largest

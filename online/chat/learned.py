@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from feature_store.bundle import Bundle
-from feature_store.language.encoder import TextEncoder, Vectors
+from feature_store.language.encoder import TextEncoder
 from feature_store.language.gazetteer import Gazetteer, Match
 from feature_store.language.labels import Feeling, Intent, SlotKind
 from feature_store.language.linear import Floats, LinearModel, open_linear
@@ -79,8 +79,8 @@ class Understanding:
         )
 
     def _vector(self, read: Read) -> Floats:
-        vectors: Vectors = self.encoder.encode([read.normal.text[:MAX_ENCODED]])
-        return vectors[0]
+        vector: Floats = self.encoder.encode([read.normal.text[:MAX_ENCODED]])[0]
+        return vector
 
     def _feeling(self, text: str, read: Read, vector: Floats) -> tuple[Feeling, float, bool]:
         columns = feeling_columns(text, read)
@@ -142,10 +142,18 @@ def open_understanding(bundle: Bundle, encoder: TextEncoder) -> Understanding | 
         return None
     names = [Name.from_row(row) for row in bundle.json(NAMES)]
     tagger = Tagger(*(bundle.array(f"{CHAT}/tagger/{p}") for p in ("hashes", "weights", "pairs")))
-    models = (open_linear(bundle, f"{CHAT}/{name}") for name in ("intents", "feelings", "strong"))
     gazetteer = Gazetteer((name.kind, name.text, number) for number, name in enumerate(names))
     reader = Reader(settings["vocabulary"])
-    opened = Understanding(names, reader, gazetteer, tagger, *models, encoder)
+    opened = Understanding(
+        names,
+        reader,
+        gazetteer,
+        tagger,
+        intents=open_linear(bundle, f"{CHAT}/intents"),
+        feelings=open_linear(bundle, f"{CHAT}/feelings"),
+        strong=open_linear(bundle, f"{CHAT}/strong"),
+        encoder=encoder,
+    )
     opened.understand("有没有 anything", "en")  # loads dictionaries before the first shopper waits
     return opened
 
