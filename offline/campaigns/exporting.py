@@ -8,8 +8,10 @@ import multiprocessing
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +20,14 @@ import polars as pl
 from threadpoolctl import threadpool_limits
 
 from feature_store.bundle import open_bundle
+from feature_store.catalog_log import open_catalog_log
 from feature_store.ids import Pseudonymizer, load_key
+from feature_store.ledger import open_ledger
+from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.store import OnlineStore, open_store
 from offline.campaigns.audience import Known
 from offline.campaigns.campaign import Campaign
+from offline.campaigns.coupon_money import HOLD_DAYS, Purse, costs_of
 from offline.campaigns.mails import Writer
 from offline.campaigns.parts import Folder
 from offline.campaigns.planning import WHOLE, Shard, Site, make_plan, subject_columns
@@ -36,6 +42,7 @@ from online.snapshot import open_snapshot
 PEOPLE_PER_PART: Final = 5_000
 PARTS_AHEAD: Final = 2
 LOOK_S: Final = 1.0
+LEDGER_VARIABLE: Final = "AISLE_LEDGER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,32 +116,62 @@ def _asked(job: Job, time_asked: int) -> dict[str, Any]:
 def _write_parts(
     job: Job, store: OnlineStore, folder: Folder, num_people: int, progress: Progress
 ) -> None:
-    num_parts = -(-num_people // job.people_per_part)
-    missing = folder.missing(num_parts)
-    done = num_people - sum(_size(job, number, num_people) for number in missing)
-    with progress.task("Writing mails", num_people) as advance:
-        advance(done)
-        if job.workers < 1:
-            write = _PartWriter(job, _engine(job, store))
-            for number in missing:
-                write(number)
-                advance(_size(job, number, num_people))
-            return
-        open_snapshot(open_bundle(job.bundle, verify=False))  # what is wrong with it is told here
-        for number in _in_processes(job, missing):
-            advance(_size(job, number, num_people))
+    missing = folder.missing(-(-num_people // job.people_per_part))
+    sizes = {number: _size(job, number, num_people) for number in missing}
+    with progress.task("Writing mails", num_people) as advance, _purse(job) as purse:
+        advance(num_people - sum(sizes.values()))
+        for part in _made(job, store, missing):
+            if part.mails is not None and part.left_out is not None:
+                note = folder.path / f"coupons-{part.number:05d}.json"
+                mails = purse.keep(part.number, part.mails, note) if purse else part.mails
+                folder.write_part(part.number, mails, part.left_out)
+            advance(sizes[part.number])
 
 
-def _engine(job: Job, store: OnlineStore) -> Engine:
-    return Engine(store, open_snapshot(open_bundle(job.bundle, verify=False)))
+@contextmanager
+def _engine(job: Job, store: OnlineStore) -> Iterator[Engine]:
+    """The server's engine: the bundle, and what the shop has changed since it was made."""
+    is_shared = job.home.store.partition(":")[0] in ("redis", "rediss", "unix")
+    snapshot = open_snapshot(open_bundle(job.bundle, verify=False))
+    with closing(open_catalog_log(job.home.path, store, is_shared=is_shared)) as changes:
+        yield Engine(store, snapshot, log=changes)
 
 
 def _size(job: Job, number: int, num_people: int) -> int:
     return min(job.people_per_part, num_people - number * job.people_per_part)
 
 
-class _PartWriter:
-    """Writes parts with one engine."""
+@contextmanager
+def _purse(job: Job) -> Iterator[Purse | None]:
+    """What reserves money for the coupons; None for a campaign without any."""
+    if not job.campaign.slots.coupons:
+        yield None
+        return
+    bundle, time_asked = open_bundle(job.bundle, verify=False), _time_of(job)
+    shard = f".{job.shard.number}-{job.shard.count}" if job.shard.count > 1 else ""
+    name = f"{job.campaign.campaign}.{job.campaign.digest[:8]}.{time_asked // 1_000_000}{shard}"
+    url = os.environ.get(LEDGER_VARIABLE, f"sqlite:{job.home.path / 'ledger' / 'ledger.sqlite'}")
+    hold = HOLD_DAYS * MICROSECONDS_PER_DAY
+    with closing(open_ledger(url)) as ledger:
+        until = max(time_asked, _now()) + hold
+        yield Purse(ledger, costs_of(bundle), job.campaign, name, until, _now)
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part that is written, or else what is to be written once its coupons are paid for."""
+
+    number: int
+    mails: pl.DataFrame | None = None
+    left_out: pl.DataFrame | None = None
+
+
+class _PartMaker:
+    """Makes parts with one engine, and writes those that cost nothing."""
 
     def __init__(self, job: Job, engine: Engine) -> None:
         self._job = job
@@ -143,44 +180,49 @@ class _PartWriter:
         names = subject_columns(job.campaign)
         self._writer = Writer(job.campaign, engine, tokens, _time_of(job), names)
 
-    def __call__(self, number: int) -> int:
-        """Write part `number`; returns it."""
+    def __call__(self, number: int) -> _Part:
+        """Make part `number`."""
         size = self._job.people_per_part
         people = self._folder.people(number * size, size)
         with threadpool_limits(1):
             mails, left_out = self._writer.write(people)
+        if self._job.campaign.slots.coupons:
+            return _Part(number, mails, left_out)
         self._folder.write_part(number, mails, left_out)
-        return number
+        return _Part(number)
 
 
-def _in_processes(job: Job, missing: list[int]) -> Iterator[int]:
-    """Write parts in processes of their own; the number of each that is done."""
+def _made(job: Job, store: OnlineStore, missing: list[int]) -> Iterator[_Part]:
+    """The parts in their order, each made here or in one of several processes."""
+    if job.workers < 1:
+        with _engine(job, store) as engine:
+            yield from map(_PartMaker(job, engine), missing)
+        return
+    open_snapshot(open_bundle(job.bundle, verify=False))  # what is wrong with it is told here
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(job.workers, context, _open_worker, (job, os.getpid())) as pool:
-        waiting: set[Future[int]] = set()
-        left = iter(missing)
+        waiting: deque[Future[_Part]] = deque()
         try:
-            while True:
-                for number in left:
-                    waiting.add(pool.submit(_write_part, number))
-                    if len(waiting) >= job.workers * PARTS_AHEAD:
-                        break
-                if not waiting:
-                    return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (one.result() for one in done)
+            for number in missing:
+                waiting.append(pool.submit(_make_part, number))
+                if len(waiting) >= job.workers * PARTS_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-_worker: list[_PartWriter] = []
+_worker: list[_PartMaker] = []
+_for_good = ExitStack()
 
 
 def _open_worker(job: Job, parent: int) -> None:
     """In a new process: open what is shared, and end when the export's own process does."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _worker.append(_PartWriter(job, _engine(job, open_store(job.home.store))))
+    engine = _for_good.enter_context(_engine(job, open_store(job.home.store)))
+    _worker.append(_PartMaker(job, engine))
 
 
 def _end_with(parent: int) -> None:
@@ -189,5 +231,5 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _write_part(number: int) -> int:
+def _make_part(number: int) -> _Part:
     return _worker[0](number)

@@ -5,7 +5,7 @@ The engine is asked exactly what the server would be asked at that instant. It k
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from offline.ingest.tables import TIME
 from online.engine import Engine
 from online.explain import reasons
 from online.feedback.attribution import REQUEST_ID_BYTES, Attribution, TokenSigner
+from online.snapshot import Snapshot
 from online.types import Quota, Request, Slate, SlateItem
 
 REQUESTS_PER_CALL: Final = 256
@@ -43,6 +44,8 @@ MAIL_SCHEMA: Final = pl.Schema(
         "reason_code": pl.String(),
         "reason_text": pl.String(),
         "terms": pl.String(),
+        "expected_cost": pl.Float64(),
+        "mailing": pl.String(),
         "score": pl.Float32(),
         "source": pl.String(),
         "propensity": pl.Float32(),
@@ -53,7 +56,8 @@ MAIL_SCHEMA: Final = pl.Schema(
 """The columns of a campaign's export, a row for each place of each mail.
 
 `user` is the shop's id if the campaign has an audience file, else the pseudonym; `slot` the corpus
-and `rank` the place in the mail, from 1; `price` null where unknown; `terms` a coupon's;
+and `rank` the place in the mail, from 1; `price` null where unknown; `terms` a coupon's, and
+`expected_cost` what it costs on average; `mailing` what a claim of it names as its campaign;
 `tracking_token` the same for all places of a mail and of no other mail; `send_time` UTC.
 """
 
@@ -65,6 +69,8 @@ LEFT_OUT_SCHEMA: Final = pl.Schema(
 NOTHING: Final = "nothing_to_say"
 
 Mails = list[tuple[object, ...]]
+Look = tuple[str, str, float | None, str, str]
+"""Title, category, price, image and link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +93,10 @@ class Writer:
         people = plan.filter(pl.col("left_out").is_null())
         for chunk in people.iter_slices(REQUESTS_PER_CALL):
             some = chunk.to_dicts()
-            requests = [self.request(person) for person in some]
-            for person, slate in zip(some, self.engine.recommend_many(requests), strict=True):
-                mail = self._mail(person, slate)
+            slates = self.engine.recommend_many([self.request(person) for person in some])
+            looks = self._looks(slates)
+            for person, slate in zip(some, slates, strict=True):
+                mail = self._mail(person, slate, looks)
                 if not mail:
                     silent.append((person["user"], person["pseudonym"], person["arm"], NOTHING))
                 rows += mail
@@ -125,7 +132,19 @@ class Writer:
         request_id = hashlib.blake2b(text, digest_size=REQUEST_ID_BYTES).digest()
         return self.tokens.sign(Attribution(request_id, placement, model_version))
 
-    def _mail(self, person: dict[str, Any], slate: Slate) -> Mails:
+    def _looks(self, slates: Sequence[Slate]) -> dict[str, Look]:
+        """What is shown of each product, by its id: the catalogue may be newer than the slates."""
+        items = dict.fromkeys(
+            item.item for slate in slates for item in slate.items if item.card is None
+        )
+        snapshot = self.engine.snapshot
+        indexes = snapshot.catalog.indexes_of(list(items)).tolist()
+        return {
+            item: _look(snapshot, index) if index >= 0 else (item, "", None, "", "")
+            for item, index in zip(items, indexes, strict=True)
+        }
+
+    def _mail(self, person: dict[str, Any], slate: Slate, looks: Mapping[str, Look]) -> Mails:
         """The rows of one mail; none when there are too few products to write for."""
         campaign = self.campaign
         arm = campaign.arm(person["arm"])
@@ -134,53 +153,56 @@ class Writer:
             return []
         placement = arm.placement or campaign.placement
         token = self.token(person["pseudonym"], placement, slate.model_version)
-        subject = self._subject(person, arm, slate)
+        subject = self._subject(person, arm, slate, looks)
         head = (
             person["user"], person["pseudonym"], campaign.campaign, person["arm"], self.time,
             person["language"], subject,
         )  # fmt: skip
         foot = (token, slate.model_version)
         return [
-            (*head, item.corpus.value, rank, *self._shown(item, person["language"]), *foot)
+            (*head, item.corpus.value, rank, *_shown(item, person["language"], looks), *foot)
             for rank, item in enumerate(slate.items, 1)
         ]
 
-    def _shown(self, item: SlateItem, language: str) -> tuple[object, ...]:
-        """The columns from item to propensity."""
-        why = (item.reason.code, reasons.text(item.reason, language))
-        how = (item.score, item.source, item.propensity)
-        card = item.card
-        if card is not None:
-            terms = str(getattr(card.detail, "terms", ""))
-            look = (card.title, card.category, None, card.image_url, card.url)
-            return (item.item, *look, *why, terms, *how)
-        catalog, index = self.engine.snapshot.catalog, item.index
-        price = float(catalog.price[index])
-        return (
-            item.item,
-            catalog.title[index],
-            catalog.category[index],
-            None if math.isnan(price) else price,
-            catalog.image_url[index],
-            catalog.url[index],
-            *why,
-            "",
-            *how,
-        )
-
-    def _subject(self, person: dict[str, Any], arm: Arm, slate: Slate) -> str:
+    def _subject(
+        self, person: dict[str, Any], arm: Arm, slate: Slate, looks: Mapping[str, Look]
+    ) -> str:
         line = self.campaign.subject if arm.subject is None else arm.subject
         if not line or not variables(line):
             return line
         values = dict(zip(self.columns, person["variables"], strict=True))
         products = [item for item in slate.items if item.corpus is Corpus.PRODUCT]
         own = (
-            self.engine.snapshot.catalog.title[products[0].index] if products else "",
+            looks[products[0].item][0] if products else "",
             len(products),
             self.campaign.title or self.campaign.campaign,
             person["arm"],
         )
         return line.format(**values, **dict(zip(OWN_VARIABLES, own, strict=True)))
+
+
+def _shown(item: SlateItem, language: str, looks: Mapping[str, Look]) -> tuple[object, ...]:
+    """The columns from item to propensity."""
+    why = (item.reason.code, reasons.text(item.reason, language))
+    how = (item.score, item.source, item.propensity)
+    card = item.card
+    if card is None:
+        return (item.item, *looks[item.item], *why, "", None, None, *how)
+    look = (card.title, card.category, None, card.image_url, card.url)
+    terms = str(getattr(card.detail, "terms", ""))
+    return (item.item, *look, *why, terms, None, None, *how)
+
+
+def _look(snapshot: Snapshot, index: int) -> Look:
+    catalog = snapshot.catalog
+    price = float(catalog.price[index])
+    return (
+        catalog.title[index],
+        catalog.category[index],
+        None if math.isnan(price) else price,
+        catalog.image_url[index],
+        catalog.url[index],
+    )
 
 
 def _quotas(campaign: Campaign) -> tuple[Quota, ...]:

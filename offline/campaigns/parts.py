@@ -4,6 +4,7 @@
     part-00000.parquet .csv .jsonl            the mails of some people
     left-out-00000.parquet .csv               who of them gets none, and why
     part-00000.json                           both are whole: their checksums
+    coupons-00000.json            what its coupons may be expected to cost, where it has any
     preview.html, manifest.json   the manifest is written last of all
 
 What stands in a file depends on the plan alone, so that an export that was stopped goes on where

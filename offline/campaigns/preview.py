@@ -73,6 +73,7 @@ def summarize(folder: Folder, mails: pl.LazyFrame, site: Site, time: int) -> Sum
         ("distinct products", f"{len(items):,}"),
         ("shown most", f"{_share(max(items['num'].to_list(), default=0), num_mails)} of the mails"),
         ("of the last mail, in this one too", overlap),
+        ("expected cost of coupons", f"{_one(mails.select(pl.col('expected_cost').sum())):,.2f}"),
         *((f"arm {arm}", f"{num:,}") for arm, num in arms.iter_rows()),
     ]
     pictures = [
