@@ -10,7 +10,7 @@ DEV := .venv/ready-dev-$(EXTRA)
 PYTEST_FLAGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu clean
+.PHONY: help demo chat serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu bench-coupons clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench-export: $(RUN) ## Export a campaign over a shop of a million products and 
 
 bench-gpu: $(RUN) ## Measure search on a GPU beside the CPU, on a host that has one
 	$(PY) -m infra.bench.bench_gpu $(BENCH_FLAGS)
+
+bench-coupons: $(RUN) ## Measure uplift, redemptions and budgets: make bench-coupons DATA=PATH
+	$(PY) -m infra.bench.bench_coupons --data $(DATA) $(BENCH_FLAGS)
 
 clean: ## Remove what was built, but neither .venv nor var
 	rm -rf .build build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -41,7 +41,7 @@ from offline.coupons.allocation import allocate, programme
 from offline.coupons.responses import Logistic, Predict
 from offline.progress import Progress
 
-SHARES: Final = (0.1, 0.25, 0.5, 0.75, 1.0)
+SHARES: Final = (0.1, 0.25, 0.5, 1.0)
 """Budgets, as shares of what the likeliest offer to everybody would cost."""
 
 FAMILY: Final = Logistic(inverse_l2=0.05, degree=2)

@@ -13,15 +13,17 @@ from typing import Any, Final
 
 from threadpoolctl import threadpool_limits
 
-from infra.bench import allocation_trials, uplift_trials
+from infra.bench import allocation_trials, redemption_trials, uplift_trials
 from offline.progress import Progress
 
-PARTS: Final = ("hillstrom", "allocation", "programme")
+PARTS: Final = ("hillstrom", "journey", "allocation", "programme")
 
 
 def _measure(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if part == "hillstrom":
         yield from uplift_trials.measure(args.data, args.splits, Progress())
+    if part == "journey":
+        yield from redemption_trials.measure(args.home, Progress())
     if part == "allocation":
         for seed in args.seeds:
             yield from allocation_trials.measure(seed, Progress())
@@ -39,6 +41,12 @@ def main() -> int:
     parser.add_argument("--splits", type=int, default=20, help="default: %(default)s")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0], help="of simulated shops, default: 0"
+    )
+    parser.add_argument(
+        "--home",
+        type=Path,
+        default=Path("var/bench/coupons"),
+        help="where Complete Journey's tables are kept, default: %(default)s",
     )
     args = parser.parse_args()
     if "hillstrom" in args.parts and not (args.data and args.data.exists()):
