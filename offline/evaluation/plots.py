@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from offline.evaluation.evaluating import AISLE, Compared, Evaluation, Floats, Part
 from offline.evaluation.probabilities import Curve
@@ -97,7 +97,14 @@ def _bars(axes: Axes, groups: Mapping[str, Mapping[str, Compared]]) -> None:
         )
     axes.set_xticks(range(len(groups)), list(groups))
     axes.tick_params(axis="x", length=0, labelsize=8.5)
-    axes.legend(frameon=False, fontsize=8.5, ncols=len(names), loc="upper left", borderaxespad=-1)
+    axes.legend(
+        frameon=False,
+        fontsize=8.5,
+        ncols=len(names),
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.2,
+    )
 
 
 def _calibration(curve: Curve) -> str:
@@ -111,7 +118,7 @@ def _calibration(curve: Curve) -> str:
         )
         axes.set(xscale="log", yscale="log", xlabel="said", ylabel="bought")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0))
+            axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
         axes.legend(frameon=False, fontsize=8.5)
 
     return _draw(draw, (4.6, 3.6), "calibration")
