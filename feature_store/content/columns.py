@@ -6,7 +6,7 @@ written by `offline.content.section` and knows no request.
 """
 
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +91,14 @@ def has_content(bundle: Bundle) -> bool:
 
 def open_columns(bundle: Bundle) -> ContentColumns:
     """The columns of a bundle that has content."""
-    names = [field.name for field in fields(ContentColumns)]
-    return ContentColumns(
-        **{
-            name: bundle.strings(_at(name)) if name in _STRINGS else bundle.array(_at(name))
-            for name in names
-        }
-    )
+    columns: dict[str, Any] = {
+        field.name: _open(bundle, field.name) for field in fields(ContentColumns)
+    }
+    return ContentColumns(**columns)
+
+
+def _open(bundle: Bundle, name: str) -> StringTable | NDArray[Any]:
+    return bundle.strings(_at(name)) if name in _STRINGS else bundle.array(_at(name))
 
 
 def write_columns(writer: BundleWriter, name: str, values: NDArray[np.generic] | list[str]) -> None:

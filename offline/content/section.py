@@ -182,7 +182,7 @@ def learn_metric(heads: Vectors, owner: NDArray[np.int64]) -> tuple[Vectors, Vec
     return centre.astype(np.float32), metric.astype(np.float32)
 
 
-def _unit_length(vectors: Vectors) -> Vectors:
+def _unit_length(vectors: NDArray[np.floating]) -> Vectors:
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _TINY)
     return np.asarray(vectors / lengths, np.float32)
 

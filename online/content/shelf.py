@@ -78,7 +78,7 @@ class ContentShelf:
         shown = library.shown_at(query.time, request.kinds(Corpus.CONTENT))
         shown &= ~self._unwanted(query)
         found = self._weigh(query, known, slate)
-        order = np.lexsort((-found.values, ~found.is_linked))
+        order = np.lexsort((-found.values, ~found.is_linked)).astype(np.int32)
         order = order[shown[order]]
         chosen, propensities = self._explored(query, order, num)
         return tuple(

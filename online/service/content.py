@@ -51,10 +51,9 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         num = min(request.page_size or DEFAULT_MATCHES, MAX_MATCHES)
         answer = NO_CONTENT
         if snapshot.search is not None:
-            answer = await to_thread(
-                *(snapshot.search.search, request.query, now_time, num),
-                *(tuple(request.kinds), languages(request)),
-            )
+            kinds, wanted = tuple(request.kinds), languages(request)
+            search = snapshot.search.search
+            answer = await to_thread(search, request.query, now_time, num, kinds, wanted)
         request_id = os.urandom(REQUEST_ID_BYTES)
         attribution = Attribution(request_id, PLACEMENT, snapshot.model_version)
         response = write_answer(answer)

@@ -92,7 +92,7 @@ def test_kinds_dates_and_what_is_excluded_hold(shelves: Shelves) -> None:
     assert ids == ["news-food-bank"]  # one is over, two are not out yet
     tips = ask(shelves, corpora=(Quota(CONTENT, 200, ("tip",)),))
     details = [place.card.detail for place in tips.items if place.card]
-    assert {one.kind for one in details if one} == {"tip"}
+    assert {one.kind for one in details if isinstance(one, ContentDetail)} == {"tip"}
     ids = [place.item for place in tips.items]
     quotas = (Quota(CONTENT, 200, ("tip",)),)
     fewer = ask(shelves, corpora=quotas, exclude_items=(ids[0],))

@@ -1,11 +1,13 @@
 """What is learned of content: links, passages, the metric, answering, encodings, and ingestion."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from feature_store.content.questions import FEATURES, Answering
 from feature_store.errors import EncoderError
@@ -54,7 +56,7 @@ def test_the_metric_finds_pieces_where_plain_vectors_do_not() -> None:
     heads, asked = wordings(), wordings()
     centre, metric = learn_metric(heads, owner)
 
-    def hits(kept: Vectors, new: Vectors) -> float:
+    def hits(kept: NDArray[np.floating], new: NDArray[np.floating]) -> float:
         kept = kept / np.linalg.norm(kept, axis=1, keepdims=True)
         new = new / np.linalg.norm(new, axis=1, keepdims=True)
         return float((owner[(new @ kept.T).argmax(axis=1)] == owner).mean())
@@ -119,7 +121,7 @@ class CountingEncoder:
     dimension = 2
     num_encoded = 0
 
-    def encode(self, texts: list[str]) -> Vectors:
+    def encode(self, texts: Sequence[str]) -> Vectors:
         self.num_encoded += len(texts)
         return np.array([[len(text), 1] for text in texts], np.float32)
 
@@ -174,7 +176,7 @@ EVENTS = [
 """Four were shown it, two found it of use, one did not, and one click is after the horizon."""
 
 
-def take_in(folder: Path, *pieces: dict[str, object], suffix: str = ".jsonl") -> ContentData:
+def take_in(folder: Path, *pieces: Mapping[str, object], suffix: str = ".jsonl") -> ContentData:
     path = folder / f"content{suffix}"
     if suffix == ".jsonl":
         path.write_text("\n".join(json.dumps(piece) for piece in pieces))
