@@ -18,6 +18,8 @@ from feature_store.language.words import contains, words_of
 from feature_store.schema import Corpus
 from online.chat.facts import Shown, Vocabulary
 
+MAX_BRAND_WORDS: Final = 4
+
 _NUMBER: Final = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _UNITS: Final = (
     r"dollars?|bucks?|usd|eur|euros?|gbp|pounds? sterling|cents?|cny|rmb|yuan|美元|美金|美分|欧元|"
@@ -122,11 +124,10 @@ def _known(phrases: Sequence[str], vocabulary: Vocabulary) -> list[bool]:
 
 def _brands(text: str, vocabulary: Vocabulary) -> list[str]:
     """The brands in the text, written as the catalogue writes them."""
-    capitals = re.findall(r"[^\W\d_][\w'&-]*(?: [^\W\d_][\w'&-]*){0,2}", text)
+    words = re.findall(r"[\w'&-]+", text)
     pieces = {
         " ".join(words[start : start + size])
-        for words in (run.split() for run in capitals)
-        for start in range(len(words))
-        for size in range(1, len(words) - start + 1)
+        for size in range(1, MAX_BRAND_WORDS + 1)
+        for start in range(len(words) - size + 1)
     }
     return sorted(pieces & vocabulary.brands)

@@ -55,11 +55,25 @@ class Marked:
         )
 
 
+def unmarked(text: str) -> tuple[str, list[Slot]]:
+    """The text without its marks, and the slots where they stand in it."""
+    plain, slots, end = "", [], 0
+    for found in MARK.finditer(text):
+        plain += text[end : found.start()]
+        kind, start = SlotKind(found[2]), len(plain)
+        plain += found[1]
+        slots.append(Slot(kind, found[1], value(kind, found[1]), start, len(plain)))
+        end = found.end()
+    return plain + text[end:], slots
+
+
 def value(kind: SlotKind, text: str) -> Any:
     """What a marked part stands for."""
     plain = normal_text(text)
     if kind in (SlotKind.MAX_PRICE, SlotKind.MIN_PRICE):
         return Decimal(re.sub(r"[^\d.]", "", plain) or "0")
+    if kind is SlotKind.QUANTITY and plain.isascii() and plain.isdigit():
+        return int(plain)
     if kind in (SlotKind.ORDINAL, SlotKind.QUANTITY):
         places = {"first": 1, "second": 2, "last": -1, "第一个": 1, "第二个": 2}
         return next((number for word, number in places.items() if word in plain), 1)
