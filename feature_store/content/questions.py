@@ -71,9 +71,8 @@ class Questions:
         """Cosines with all units in the space in which pieces lie apart, shape (units,)."""
         columns = self.columns
         moved = (vector - columns.centre) @ columns.metric
-        likeness: Weights = columns.unit_vectors @ moved
-        likeness /= np.float32(max(float(np.linalg.norm(moved)), 1e-9))
-        return likeness
+        length = max(float(np.linalg.norm(moved)), 1e-9)
+        return np.asarray(columns.unit_vectors @ (moved / length), np.float32)
 
     def _words(self, words: list[str], found: Weights) -> float:
         distinct = list(dict.fromkeys(words))
