@@ -32,7 +32,7 @@ SHARPNESS: Final = 12.0
 SAME_CATEGORY: Final = 0.1
 """What the same category adds to a cosine."""
 
-ROWS_AT_ONCE: Final = 65_536
+ROWS_AT_ONCE: Final = 8_192
 TEXTS_AT_ONCE: Final = 32
 """Few texts at a time, so that other threads get their turn."""
 
@@ -96,9 +96,10 @@ class Likening:
             rows = slice(start, min(start + ROWS_AT_ONCE, num_items))
             near = vectors @ np.asarray(kept[rows], np.float32).T
             near += SAME_CATEGORY * (paths[:, None] == self.attributes.path[rows])
-            numbers = np.broadcast_to(np.arange(rows.start, rows.stop, dtype=np.int32), near.shape)
-            scores = np.concatenate((scores, near), axis=1)
-            items = np.concatenate((items, numbers), axis=1)
+            few = min(NUM_NEIGHBOURS, near.shape[1])
+            best = np.argpartition(-near, few - 1, axis=1)[:, :few]
+            scores = np.concatenate((scores, np.take_along_axis(near, best, axis=1)), axis=1)
+            items = np.concatenate((items, (start + best).astype(np.int32)), axis=1)
             best = np.argsort(-scores, axis=1, kind="stable")[:, :NUM_NEIGHBOURS]
             scores = np.take_along_axis(scores, best, axis=1)
             items = np.take_along_axis(items, best, axis=1)

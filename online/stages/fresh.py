@@ -12,12 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from online.offering.allowed import allows
 from online.stages.places import pins_of, room_of
 from online.stages.selectors import dice
 from online.stages.sources import profile
-from online.stages.vectors import top
-from online.types import NOTHING, Candidates, Found, Indexes, Query, Scores, Selection, Selector
+from online.stages.vectors import top_allowed
+from online.types import Candidates, Found, Indexes, Query, Scores, Selection, Selector
 
 NAME: Final = "fresh"
 SIZE: Final = 30
@@ -51,14 +50,11 @@ class Fresh:
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed ones that are nearest to the page or the user, by cosine and prior."""
-        mask = allows(query, self.items)
-        if not mask.any():
-            return NOTHING
-        items, scores = self.items[mask], PRIOR_WEIGHT * self.priors[mask]
         wanted = self._wanted(query)
+        scores = np.float32(PRIOR_WEIGHT) * self.priors
         if wanted is not None:
-            scores = scores + np.maximum(self.meanings[mask] @ wanted, 0.0)
-        return top(items, scores.astype(np.float32), limit)
+            scores += np.maximum(self.meanings @ wanted, 0.0)
+        return top_allowed(query, self.items, scores, limit)
 
     def _wanted(self, query: Query) -> NDArray[np.float32] | None:
         """What the page or the user is about, a vector of length 1; None where nobody knows."""
