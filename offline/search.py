@@ -63,10 +63,10 @@ SPACE: Final[dict[str, Range]] = {
     "als.regularization": Range(0.1, 60.0, log=True),
     "linear.l2": Range(20.0, 2000.0, log=True),
     "profile_half_life": Range(0, HALF_LIFE_NUMBERS[-1]),
-    "ranker.num_trees": Range(60, 400, log=True),
+    "ranker.num_trees": Range(20, 400, log=True),
     "ranker.learning_rate": Range(0.02, 0.15, log=True),
     "ranker.min_rows_in_leaf": Range(20, 1000, log=True),
-    "ranker.num_epochs": Range(3, 12),
+    "ranker.num_epochs": Range(2, 12),
     "ranker.teacher_weight": Range(0.0, 1.0),
 }
 """What is tried: fields of the recipe, by place; those of `ranker` only where there is one."""
@@ -147,8 +147,8 @@ def _num_begun(storage: str, task: Task) -> int:
 
 def search(task: Task, study: optuna.Study, num_trials: int, out: Path, progress: Progress) -> None:
     """Try until the study has `num_trials` whole trials; `out` always holds the best so far."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # what was stopped in the middle
+    for stopped in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(stopped.number, state=TrialState.FAIL)  # what was stopped in the middle
     with progress.task("Trials", num_trials) as advance:
         advance(len(whole_trials(study)))
         while len(whole_trials(study)) < num_trials:

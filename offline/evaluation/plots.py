@@ -6,7 +6,7 @@ none.
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -25,7 +25,7 @@ COLOURS: Final = {
     "popularity": "#9aa5b1",
     "what was bought": "#3c8d5a",
 }
-STYLE: Final = {
+STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 10.0,

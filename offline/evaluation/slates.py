@@ -76,7 +76,9 @@ def slate_means(slates: Slates, values: Floats) -> Floats:
     shown = slates >= 0
     total = np.where(shown, values[np.maximum(slates, 0)], 0.0).sum(axis=1)
     number = shown.sum(axis=1)
-    return np.divide(total, number, out=np.full(len(slates), np.nan), where=number > 0)
+    means = np.full(len(slates), np.nan)
+    np.divide(total, number, out=means, where=number > 0)
+    return means
 
 
 def diversity(slates: Slates, directions: NDArray[np.float32]) -> Floats:

@@ -172,3 +172,15 @@ def test_the_page_needs_nothing_else_and_says_the_verdict(home: Home, trained: T
     assert [place for place in outside if not place.startswith("http://www.w3.org")] == []
     logged = list((home.path / "mlartifacts").rglob(trained.page.name))
     assert [Path(path).read_text() for path in logged] == [text]
+
+
+def test_the_champion_before_stands_beside_the_candidate(home: Home, trained: Trained) -> None:
+    unranked = Recipe("unranked", data=RECIPE.data, als=RECIPE.als, ranker=None)
+    later = train(home.tables, home, unranked, "cpu", QUIET)
+    for name in ("recall_at_20_all", "map_at_20_new", "coverage", "popularity_bias", "diversity"):
+        before = trained.evaluation.measures[name][AISLE].value
+        assert later.evaluation.measures[name]["champion"].value.mean == pytest.approx(before.mean)
+    parts = {part.name: part for part in later.evaluation.parts}
+    assert {"champion", AISLE, POPULARITY} <= set(parts["new purchases"].recall)
+    assert later.evaluation.probabilities is None
+    assert "There is no ranker" in later.page.read_text()
