@@ -65,6 +65,10 @@ class Job:
             return Folder(self.out)
         return Folder(self.out / f"shard-{shard.number:03d}-of-{shard.count:03d}")
 
+    def num_parts(self, num_people: int) -> int:
+        """How many parts there are, one at least."""
+        return max(1, -(-num_people // self.people_per_part))
+
 
 def export_campaign(job: Job, progress: Progress) -> dict[str, Any]:
     """Write the export, or what is left of it to be written; returns the manifest.
@@ -80,7 +84,7 @@ def export_campaign(job: Job, progress: Progress) -> dict[str, Any]:
         num_people = folder.scan_plan().select(pl.len()).collect().item()
         _write_parts(job, store, folder, num_people, progress)
         write_preview(job.campaign, folder, site, asked)
-        return folder.finish(-(-num_people // job.people_per_part), asked)
+        return folder.finish(job.num_parts(num_people), asked)
     finally:
         store.close()
 
@@ -116,7 +120,7 @@ def _asked(job: Job, time_asked: int) -> dict[str, Any]:
 def _write_parts(
     job: Job, store: OnlineStore, folder: Folder, num_people: int, progress: Progress
 ) -> None:
-    missing = folder.missing(-(-num_people // job.people_per_part))
+    missing = folder.missing(job.num_parts(num_people))
     sizes = {number: _size(job, number, num_people) for number in missing}
     with progress.task("Writing mails", num_people) as advance, _purse(job) as purse:
         advance(num_people - sum(sizes.values()))

@@ -11,6 +11,7 @@ from feature_store.ids import Pseudonymizer
 from feature_store.pointer import read_pointer
 from feature_store.registry import Registry
 from feature_store.store import open_store
+from offline.__main__ import main
 from offline.errors import TrainingDataError
 from offline.export import ExportConfig, export_slates
 from offline.home import Home
@@ -104,6 +105,18 @@ def test_even_users_are_shown_even_items(served: Home, tmp_path: Path) -> None:
     for number in range(NUM_USERS):
         items = rows.filter(pl.col("user") == pseudonym(number))["item"]
         assert {is_even(item) for item in items} == {number % 2 == 0}
+
+
+def test_a_campaign_is_exported_by_its_command(served: Home, tmp_path: Path) -> None:
+    (tmp_path / "campaign.toml").write_text('campaign = "all"\n[slots]\nproducts = 3\n')
+    words = ["export", "--home", str(served.path), "--campaign", str(tmp_path / "campaign.toml")]
+    assert main([*words, "--out", str(tmp_path / "out"), "--workers", "0", "--preview", "3"]) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["num_users"] == NUM_USERS
+    assert manifest["num_rows"] == 3 * NUM_USERS
+    assert (tmp_path / "out" / "preview.html").read_text().count('<article class="mail"') == 3
+    (tmp_path / "campaign.toml").write_text("campaign = 3")
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
 
 
 def pseudonym(number: int) -> str:
