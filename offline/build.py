@@ -79,9 +79,7 @@ def build_bundle(
             write_understanding(writer, dataset, recipe.seed, progress)
         write_lists(writer, dataset, available, recipe.popularity)
         if encoder is not None:
-            write_texts(writer, dataset.items, encoder)
-            purchased = dataset.purchases.item
-            write_content(writer, dataset.content, dataset.items, purchased, encoder)
+            _write_reading(writer, dataset, encoder)
         learns = role == bundle_pb2.ROLE_REFIT
         write_learned(writer, dataset, learn_coupons(dataset, recipe.seed) if learns else None)
         writer.json(RULES_FILE, write_rules(rules))
@@ -116,6 +114,13 @@ def _serving(recipe: Recipe) -> dict[str, float]:
         "repeat_half_life": recipe.repeat_half_life,
         "profile_half_life": recipe.profile_half_life,
     }
+
+
+def _write_reading(writer: BundleWriter, dataset: Dataset, encoder: TextEncoder) -> None:
+    """What is read: products as texts, and content in the same space."""
+    write_texts(writer, dataset.items, encoder)
+    purchased = dataset.purchases.item
+    write_content(writer, dataset.content, dataset.items, purchased, encoder)
 
 
 def _num_items(dataset: Dataset, *, has_content: bool) -> dict[str, int]:
