@@ -144,7 +144,7 @@ def goods_buyers(dataset: Dataset, goods: Goods, time: int) -> Floats:
         (np.ones(len(goods.items), np.int32), (goods.coupons, goods.items)),
         shape=(len(goods.nums), dataset.num_items),
     )
-    return np.diff((names @ bought).indptr).astype(np.float64)
+    return np.asarray(np.diff((names @ bought).indptr), np.float64)
 
 
 def before(data: CouponData, time: int) -> CouponData:

@@ -22,13 +22,14 @@ def trees_to_onnx(booster: lgb.Booster) -> bytes:
     nodes: dict[str, list[Any]] = {name: [] for name in (*_NODE, *_LEAF)}
     for tree, described in enumerate(booster.dump_model()["tree_info"]):
         _add(nodes, tree, described["tree_structure"], [0])
+    given: dict[str, Any] = {name: values for name, values in nodes.items() if values}
     ensemble = helper.make_node(
         "TreeEnsembleRegressor",
         ["features"],
         ["logit"],
         domain="ai.onnx.ml",
         n_targets=1,
-        **{name: values for name, values in nodes.items() if values},
+        **given,
     )
     sigmoid = helper.make_node("Sigmoid", ["logit"], ["probability"])
     shapes = ("features", [None, booster.num_feature()]), ("probability", [None, 1])

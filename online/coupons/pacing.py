@@ -122,8 +122,7 @@ def net_values(value: Floats, price: Floats, resource: Codes, use: Floats) -> Fl
 def fitting(left: Floats, resource: Codes, need: Floats) -> NDArray[np.bool_]:
     """Which offers what is left still holds, shape (n,); `need` (n, k) is what a claim reserves."""
     padded = np.append(left, np.inf)
-    fits: NDArray[np.bool_] = (need <= padded[resource]).all(axis=1)
-    return fits
+    return np.asarray((need <= padded[resource]).all(axis=1), bool)
 
 
 def _due_since(plan: Plan, pace: Pace, elapsed: float) -> Floats:
