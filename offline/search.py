@@ -3,10 +3,11 @@
     python -m offline search --recipe shop --trials 30
     python -m offline train --recipe HOME/recipes/shop-tuned.toml
 
-The validation period is as long as the test period and ends where that begins: nothing later is
-read, so that what `train` measures afterwards is still a judgement. Every trial learns a whole
-bundle and asks the engine that serves. The first trial is the recipe as it is. Trials are kept in
-a database: stop at any time, and the same command goes on; `--trials` counts those that are kept.
+The validation period is as long as the test period and ends where that begins: no later event is
+learned from or judged on, so that what `train` measures is still a judgement. Every trial learns a
+whole bundle and asks the engine that serves. The first trial is the recipe as it is. Trials are
+kept in a database: stop at any time, and the same command goes on; `--trials` counts those that
+are kept.
 """
 
 import argparse
