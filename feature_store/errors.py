@@ -17,7 +17,7 @@
     │   ├── StoreDamagedError      the machine stopped while it was in use: fill it again
     │   ├── StoreUnavailableError  no answer in time; whether a write took effect is unknown
     │   └── StoreConflictError     others kept changing the same records; nothing was written
-    ├── CatalogLogError            the catalogue's log cannot be read or written; nothing was accepted
+    ├── CatalogLogError            the log of products cannot be read or written; nothing was kept
     ├── LedgerError                the ledger of claims failed; sending it again is safe
     │   └── LedgerUrlError         the address names no ledger that we know
     └── EventLogError              an event log cannot be read or written; nothing was accepted

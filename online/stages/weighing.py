@@ -28,7 +28,7 @@ def weigh(query: Query, candidates: Candidates, scores: Scores) -> Scores:
         scores = _multiplied(scores, hit, weighting.factor)
     if query.offer.objective is not None:
         factors = worth(query.offer.objective, candidates.items, query.time)
-        scores = scores + np.abs(scores) * (factors - 1)
+        scores = scores + np.abs(scores) * (factors - np.float32(1.0))
     fatigue = query.placement.fatigue
     if fatigue is not None and len(query.tired):
         scores = _multiplied(scores, contains(query.tired, candidates.items), fatigue.factor)

@@ -36,7 +36,7 @@ def dataset() -> Dataset:
 
 def column(name: str) -> list[float]:
     values = fit_item_columns(dataset()).values
-    return values[:, ITEM_FEATURES.index(name)].tolist()
+    return [float(value) for value in values[:, ITEM_FEATURES.index(name)]]
 
 
 def test_a_price_band_holds_a_fifth_of_a_type() -> None:
