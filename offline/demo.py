@@ -66,6 +66,9 @@ EXCHANGES: Final = (
     ("do you have coffee under $8? not instant", "anything cheaper?", "why the first one?"),
 )
 """What two shoppers say to the chat, one line after the other."""
+CART_PRODUCTS: Final = 24
+"""How full the carts are for which coupons are shown."""
+
 NUM_TIMED_REQUESTS: Final = 300
 """Requests whose median is printed, one after the other on one connection."""
 
@@ -135,10 +138,12 @@ def _show(client: Client, household: str) -> None:
     """What a household is shown, and what it can save on a cart of the first of it."""
     slate = client.recommend(household, page_size=8, num_content=2)
     print_slate(slate, f"Household {household}: six products and two pieces to read")
-    items = slate.response.items
-    cart = [item.item_id for item in items if not item.HasField("content")]
+    products = client.recommend(household, page_size=CART_PRODUCTS).response.items
+    cart = [item.item_id for item in products]
     coupons = client.recommend(household, basket=cart, channel="web", num_coupons=4)
-    print_coupons(coupons, f"Coupons for household {household} with these {len(cart)} in the cart")
+    print_coupons(
+        coupons, f"Coupons for household {household} with {len(cart)} products in the cart"
+    )
 
 
 def _talk(address: str, exchange: Sequence[str]) -> None:
