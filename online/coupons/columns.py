@@ -125,7 +125,6 @@ def make_coupons(
     """Columns of these coupons; `goods` are the products of each. Raises SnapshotError."""
     known, numbers = _numbered(campaigns, coupons)
     audiences = list(dict.fromkeys(["", *(one.audience for one in coupons)]))
-    groups = {one.stacking_group: number for number, one in enumerate(coupons)}
     items, owner = _by_product(goods)
     gifts = [one.discount.gift_item for one in coupons]
 
@@ -152,10 +151,7 @@ def make_coupons(
         basis_points=column(lambda one: one.discount.basis_points, 0),
         audiences=compile_audiences(audiences),
         audience=np.array([audiences.index(one.audience) for one in coupons], np.int32),
-        group=np.array(
-            [groups[one.stacking_group] if one.stacking_group else NO_GROUP for one in coupons],
-            np.int32,
-        ),
+        group=_groups(coupons),
         exclusive=np.array([one.exclusive for one in coupons], bool),
         places=_where([one.regions for one in coupons]),
         channels=_where([one.channels for one in coupons]),
@@ -176,6 +172,13 @@ def make_coupons(
         base_rate=np.asarray(base_rate),
         margin=np.asarray(margin),
     )
+
+
+def _groups(coupons: Sequence[Coupon]) -> NDArray[np.int32]:
+    """The number of each coupon's stacking group, NO_GROUP for none."""
+    numbers = {one.stacking_group: number for number, one in enumerate(coupons)}
+    groups = [numbers[one.stacking_group] if one.stacking_group else NO_GROUP for one in coupons]
+    return np.array(groups, np.int32)
 
 
 def _numbered(
