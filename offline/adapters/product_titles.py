@@ -27,6 +27,7 @@ _WORDS: Final = {
     "CHIX": "Chicken",
     "CHOC": "Chocolate",
     "CKYS": "Cookies",
+    "CND": "Canned",
     "CLEANG": "Cleaning",
     "CNDY": "Candy",
     "CNTRL": "Control",

@@ -25,6 +25,14 @@ HELP_KINDS: Final[Mapping[Intent, tuple[str, ...]]] = {
 }
 """The intents that the shop's own texts answer, and the kinds of text."""
 
+_AT_LEAST: Final[Mapping[Intent, Mapping[str, str]]] = {
+    Intent.RETURNS_WARRANTY: {
+        "en": "how do I return something and get my money back",
+        "zh": "买的东西怎么退货退款",
+    },
+}
+"""What is answered where the question itself is not: the rules that it falls under."""
+
 _NAMES_GOODS: Final = (SlotKind.CATEGORY, SlotKind.BRAND, SlotKind.TAG)
 _CHANGES: Final = (
     SlotKind.WITHOUT,
@@ -47,6 +55,11 @@ _OWN_WORDS: Final[Mapping[Intent, re.Pattern[str]]] = {
         r"again|usual|same|last (?:time|order|month)|before|always|re-?order|regular|previous"
         r"|repeat|remember|restock|refill|more of|another|run(?:ning)? out|out of|past|history"
         r"|又|再|上次|上回|老样子|照旧|老规矩|常买|经常|一直|回购|以前|之前|买过|一样|囤|补|平时|每次|原来"
+    ),
+    Intent.BOUGHT_TOGETHER: re.compile(
+        r"\bwith\b|together|pair|along|alongside|accompan|complement|else .*(?:buy|get|need)"
+        r"|also (?:buy|get|need)|combin|match|side"
+        r"|搭|配|一起|一块|还买|还会买|会买|顺便|组合|还需要|还要买|同时|跟|和"
     ),
     Intent.NEW_ARRIVALS: re.compile(
         r"\bnew|recent|latest|just (?:in|arrived|came)|fresh in|arriv|launch|release|debut|lately"
@@ -123,7 +136,7 @@ def reply_to(replies: Replies, intent: Intent) -> Reply:
     if not is_clear and intent is understood.intent:
         return replies.unsure()
     if intent in HELP_KINDS:
-        return replies.help(HELP_KINDS[intent])
+        return replies.help(HELP_KINDS[intent], _AT_LEAST.get(intent, {}).get(replies.language, ""))
     if intent in _ANSWERS:
         return _ANSWERS[intent](replies)
     if intent is Intent.NOT_THIS:

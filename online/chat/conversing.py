@@ -28,6 +28,8 @@ from online.chat.helping import Helper
 from online.chat.memory import Memory
 from online.chat.plain import plain
 from online.chat.policy import (
+    MAX_FAILED,
+    REPEATED_FAILURE,
     TOPICS,
     Mood,
     Treatment,
@@ -119,17 +121,19 @@ class Chat:
 
     def _answer(self, ask: Ask, kept: Kept, understood: Understood, deadline_s: float) -> Turn:
         asks = asks_for_products(understood) or has_any(understood, SlotKind.OTHER_BRAND)
-        treated = treatment(
-            understood, ask.utterance, self.topics, kept.dialogue.num_failed, asks=asks
-        )
+        treated = treatment(understood, ask.utterance, self.topics, asks=asks)
         intent = understood.intent
         if treated.sells:
             intent = chosen_intent(understood, kept, asks=asks)
         followed = follow(kept.dialogue, intent, understood, ask.utterance)
         finder = Finder(self.engine, ask.request, deadline_s)
         replies = Replies(finder, Helper(finder), kept, understood, followed, self.currency)
+        person = say("person", replies.language)
         if treated.sells and not treated.reason:
             reply = reply_to(replies, intent)
+            if reply.has_failed and kept.dialogue.num_failed >= MAX_FAILED:
+                treated = replace(treated, reason=REPEATED_FAILURE)
+                reply = replace(reply, text=joined([reply.text, person], replies.language))
         else:
             reply = self._consolation(replies, treated, ask)
         turn = _turn(reply, replies)
@@ -158,7 +162,7 @@ class Chat:
             )
             return replace(reply, text=joined([reply.text, person], language))
         sorry = say("very_sorry" if treated.mood is Mood.ANGRY else "sorry", language)
-        help_reply = self._first_help(replies, language)
+        help_reply = replies.help(("help",), _COMPLAINTS[language])
         has_help = Kind.HELP in help_reply.kinds
         parts, found = [sorry], Found()
         if has_help:
@@ -180,13 +184,6 @@ class Chat:
             suggestions("person" if treated.reason else "help", language),
             rejected=rejected,
         )
-
-    def _first_help(self, replies: Replies, language: str) -> Reply:
-        """Help with the matter itself, else with how to complain."""
-        reply = replies.help(("help",))
-        if Kind.HELP in reply.kinds:
-            return reply
-        return replies.help(("help",), _COMPLAINTS[language])
 
     def _worded(self, turn: Turn, vocabulary: Vocabulary, degraded: list[Degraded]) -> Turn:
         """The turn with its cards read, and in the words of the seam where they are true."""

@@ -38,12 +38,16 @@ TOGETHER_SOURCES: Final = frozenset({"bought_with", "similar"})
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Cards, the request that brought them, and what was left out on the way."""
+    """Cards, the request that brought them, and what was left out on the way.
+
+    `is_close`: they are not all that was asked for, only nearest to it.
+    """
 
     items: tuple[SlateItem, ...] = ()
     request: Request | None = None
     degraded: tuple[Degraded, ...] = ()
     missing: tuple[str, ...] = ()
+    is_close: bool = False
 
 
 NOTHING: Final = Found()
@@ -73,7 +77,7 @@ class Finder:
                 continue
             found = self._ask(placement, text, exclude)
             if found.items:
-                return found
+                return replace(found, is_close=strictness is Strictness.CLOSEST)
         return Found()
 
     def again(self, wishes: Sequence[Wish], exclude: Sequence[str]) -> Found:

@@ -13,7 +13,7 @@ from feature_store.language.labels import Feeling, Intent
 from online.chat.understanding import Understood
 
 MAX_FAILED: Final = 3
-"""So many turns in a row without an answer are enough."""
+"""After so many turns in a row without an answer the next one calls a person."""
 
 SURE: Final = 0.8
 UNSURE: Final = 0.35
@@ -89,6 +89,7 @@ _ANGRY_WORDS: Final = re.compile(
     r"|投诉你|抓狂|要疯|岂有此理|欺人太甚|糟糕透|烂透"
 )
 _LOUD: Final = re.compile(r"!|！|\b[A-Z]{4,}\b|(?:absolutely|so|completely|totally|真的|太|简直)")
+_MANNERS: Final = frozenset({Intent.OUT_OF_SCOPE, Intent.GREETING, Intent.THANKS})
 _CALM_PURPOSE: Final = frozenset({Intent.FIND_PRODUCT, Intent.PRODUCT_QUESTION, Intent.BUY_AGAIN})
 
 
@@ -114,7 +115,8 @@ def mood_of(understood: Understood, utterance: str) -> Mood:
     num_words = len(set(_ANGRY_WORDS.findall(understood.text)))
     is_loud = _LOUD.search(utterance) is not None
     is_grievance = is_bad or understood.intent is Intent.COMPLAINT
-    if (is_bad and understood.strong) or num_words + is_loud + is_grievance > 2:
+    is_strong = is_bad and understood.strong and understood.intent not in _MANNERS
+    if is_strong or num_words + is_loud + is_grievance > 2:
         return Mood.ANGRY
     return Mood.UPSET if is_bad and understood.intent is Intent.COMPLAINT else Mood.CALM
 
@@ -132,14 +134,9 @@ def grave_topic(understood: Understood, topics: Collection[str]) -> str:
 
 
 def treatment(
-    understood: Understood,
-    utterance: str,
-    topics: Collection[str],
-    num_failed: int,
-    *,
-    asks: bool,
+    understood: Understood, utterance: str, topics: Collection[str], *, asks: bool
 ) -> Treatment:
-    """What this turn asks for; `num_failed` counts the turns in a row before it that failed.
+    """What this turn asks for.
 
     `asks`: a mild complaint that goes on to ask for products is served as a request.
     """
@@ -152,7 +149,7 @@ def treatment(
         return Treatment(mood, ASKED_FOR)
     if mood is Mood.ANGRY:
         return Treatment(mood, ANGER)
-    return Treatment(mood, REPEATED_FAILURE if num_failed >= MAX_FAILED else "")
+    return Treatment(mood)
 
 
 def asks_for_products(understood: Understood) -> bool:

@@ -204,9 +204,14 @@ class Replies:
         text = joined(parts, self.language)
         return Reply(text, frozenset({Kind.CARDS}), found, suggestions("cards", self.language))
 
-    def help(self, kinds: tuple[str, ...], query: str = "") -> Reply:
-        """What the shop's own texts say, with the source; honestly nothing where they do not."""
-        found = self.helper.help(query or self._asked_text(), kinds, self.language)
+    def help(self, kinds: tuple[str, ...], at_least: str = "") -> Reply:
+        """What the shop's own texts say, with the source; honestly nothing where they do not.
+
+        `at_least` is a plainer question, for where the shopper's own is not answered.
+        """
+        found = self.helper.help(self._asked_text(), kinds, self.language)
+        if not found.items and at_least:
+            found = self.helper.help(at_least, kinds, self.language)
         shown = self._read(found.items)
         if not shown:
             return Reply(
@@ -312,6 +317,7 @@ class Replies:
     def _cards(
         self, key: str, found: Found, wishes: tuple[Wish, ...] | None, base: Intent | None
     ) -> Reply:
+        key = "closest" if found.is_close else key
         text = say(key, self.language, cards=self._names(self._read(found.items)))
         hints = suggestions("cards", self.language)
         return Reply(text, frozenset({Kind.CARDS}), found, hints, wishes=wishes, base=base)

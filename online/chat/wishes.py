@@ -4,6 +4,7 @@ A wish has the words and paths of the catalogue that it stands for, so that it c
 to the caller and read back without the utterance. It knows the filter language and no turns.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -23,6 +24,10 @@ MAX_VALUES: Final = 12
 
 ANOTHER_BRAND: Final = "another brand"
 """The text of a wish for any brand but those shown, which gives way where nothing else is left."""
+
+
+_ANY_BRAND: Final = re.compile(r"\bbrands?\b|大牌|名牌|牌子|品牌")
+"""Words that name no brand: "a name brand" is none."""
 
 
 class Aspect(StrEnum):
@@ -113,7 +118,8 @@ _HINTS: Final = {
 def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
     """The wish of a slot that names something of the catalogue."""
     words = tuple(filter(None, (plain(word) for word in meaning.words[:MAX_VALUES])))
-    if not words:
+    is_any = kind is SlotKind.BRAND and not meaning.brands and _ANY_BRAND.search(text)
+    if not words or is_any:
         return None
     match kind:
         case SlotKind.WITHOUT:
@@ -147,6 +153,8 @@ class Strictness(StrEnum):
     """Categories by their words."""
     BROAD = "broad"
     """Categories by their paths alone, and another brand need not be another."""
+    CLOSEST = "closest"
+    """Properties of a category that was named are left out: to be owned up to."""
 
     @property
     def is_narrow(self) -> bool:
@@ -156,6 +164,9 @@ class Strictness(StrEnum):
 
 def filter_of(wishes: Sequence[Wish], attributes: Attributes, strictness: Strictness) -> str:
     """The expression that is true for the products wanted; empty for all."""
+    if strictness is Strictness.CLOSEST:
+        names_any = any(wish.is_on(Aspect.CATEGORY) for wish in wishes)
+        wishes = [wish for wish in wishes if not (names_any and wish.is_on(Aspect.TAG))]
     parts = [
         *_categories(wishes, attributes, strictness),
         *(part for wish in wishes if (part := _clause(wish, strictness))),
@@ -189,7 +200,7 @@ def _categories(
 
 def _clause(wish: Wish, strictness: Strictness) -> str:
     """What is asked for by anything but a category."""
-    is_broad = strictness is Strictness.BROAD
+    is_broad = strictness in (Strictness.BROAD, Strictness.CLOSEST)
     if wish.aspect is Aspect.PRICE:
         return f"price {'<=' if wish.relation is Relation.AT_MOST else '>='} {wish.amount}"
     if wish.aspect is Aspect.BRAND:

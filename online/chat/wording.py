@@ -18,6 +18,10 @@ MAX_CHARACTERS: Final = 320
 
 TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
     "found": {"en": "Here is what I found: {cards}.", "zh": "为您找到：{cards}。"},
+    "closest": {
+        "en": "I see nothing that is surely as you describe it; these come closest: {cards}.",
+        "zh": "没有找到完全符合描述的，最接近的有：{cards}。",
+    },
     "others": {"en": "Here is something else: {cards}.", "zh": "换一批给您看：{cards}。"},
     "cheaper": {"en": "These cost less: {cards}.", "zh": "这些更便宜：{cards}。"},
     "other_brand": {"en": "From other brands: {cards}.", "zh": "其他牌子的有：{cards}。"},

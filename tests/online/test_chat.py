@@ -102,6 +102,10 @@ def test_not_this_is_not_shown_again_and_becomes_a_signal(talk: Talk) -> None:
 
 
 def test_what_cannot_be_met_is_said_and_asked_about(talk: Talk) -> None:
+    close = talk.say("find_product: a [velvet](tag) [even](category) thing")
+    assert close.kinds == {Kind.CARDS}
+    assert close.text.startswith("I see nothing that is surely")
+    talk.say("refine: it need not be [velvet](tag)")
     nothing = talk.say("find_product: an [even](category) thing over [$900](min_price)")
     assert nothing.kinds == {Kind.NONE, Kind.QUESTION}
     assert not nothing.shown
