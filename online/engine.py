@@ -75,6 +75,11 @@ class Engine:
             self._following.begin(snapshot)
 
     @property
+    def latest(self) -> Snapshot:
+        """What was answered from last, at once: for threads that must not wait."""
+        return self._snapshot if self._following is None else self._following.latest
+
+    @property
     def base(self) -> Snapshot:
         """The bundle as it is, without what changed in the shop since."""
         return self._snapshot if self._following is None else self._following.base
@@ -110,7 +115,7 @@ class Engine:
 
         Safe to call while another thread is in `recommend`.
         """
-        snapshot = self.snapshot
+        snapshot = self.latest
         query, missing = complete(snapshot, request, Known())
         pipeline = snapshot.pipelines[request.placement]
         attempts = Attempts(StageTimes(), degraded=[left_out])
@@ -128,7 +133,7 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raises RequestError when the request cannot be answered as it is."""
-        complete(self.snapshot, request, Known())
+        complete(self.latest, request, Known())
 
     @property
     def usual_times_s(self) -> dict[str, float]:

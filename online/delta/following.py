@@ -45,6 +45,11 @@ class Following:
         """The bundle's own snapshot, without changes."""
         return self._growth.base
 
+    @property
+    def latest(self) -> Snapshot:
+        """What was answered from last: no look at the log, and no waiting for who folds it in."""
+        return self._snapshot
+
     def current(self) -> Snapshot:
         """The snapshot with all that the log holds."""
         return self._snapshot if self._log.version == self._seen else self._catch_up()

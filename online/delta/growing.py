@@ -60,7 +60,7 @@ class Growth:
     _new: list[NewRow] = field(default_factory=list)
     _keys: NDArray[np.uint64] = field(default_factory=lambda: NO_KEYS)
     _fresh: Fresh | None = None
-    _is_stale: bool = False
+    _unwritten: dict[int, NewRow] = field(default_factory=dict)
     _writer: RowWriter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,8 +96,9 @@ class Growth:
             self._parts = with_part(self._parts, touched)
         come_keys = hash64_many([one.product.item for one in self._new[num_before:]])
         self._keys = np.append(self._keys, come_keys)
-        if self._is_stale:
-            self._fresh, self._is_stale = self._make_fresh(), False
+        if self._unwritten:
+            self._write()
+            self._fresh = self._make_fresh()
         return self.snapshot()
 
     def snapshot(self) -> Snapshot:
@@ -130,10 +131,15 @@ class Growth:
         one = self._row_of(row, product, change.change.reading or NO_READING)
         self._new[row : row + 1] = [one]
         if before is None or _is_read_anew(before.product, product):
-            self._writer.write([one])
-            self.shop.regroup(index, index + 1)
-            self._is_stale = True
+            self._unwritten[row] = one
         return index
+
+    def _write(self) -> None:
+        """Write the rows that are new or read anew, before anybody is told of them."""
+        self._writer.write(list(self._unwritten.values()))
+        rows = sorted(self._unwritten)
+        self.shop.regroup(self.num_kept + rows[0], self.num_kept + rows[-1] + 1)
+        self._unwritten = {}
 
     def _row_of(self, row: int, product: Product, reading: Reading) -> NewRow:
         """The neighbours by index; those that the bundle lacks are left out."""

@@ -31,6 +31,8 @@ NEAREST: Final = ("linear/row", "ranking/groups", "attributes/path")
 NEIGHBOUR_LISTS: Final = ("bought_with/ends", "also_bought/ends")
 PRICE: Final = ITEM_FEATURES.index("price_log")
 BRAND: Final = GROUPS.index("brand")
+UNKNOWN: Final = -1
+ROWS_AT_ONCE: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,25 +57,36 @@ class RowWriter:
     catalog: Catalog
     attributes: Attributes
     _brands: dict[str, int] = field(default_factory=dict)
+    _same: dict[str, int] = field(default_factory=dict)
+    _groups: dict[int, int] = field(default_factory=dict)
 
     def write(self, new: Sequence[NewRow]) -> None:
-        """Write all columns that were opened with room."""
-        for one in new:
+        """Write all columns that are looked up by item, some rows at a time."""
+        for start in range(0, len(new), ROWS_AT_ONCE):
+            some = new[start : start + ROWS_AT_ONCE]
+            rows = np.array([one.row for one in some], np.intp)
+            nearest = np.array([one.neighbours[0] for one in some], np.intp)
+            neighbours, weights = _matrix(some)
             for name in MEANS:
-                self._write_mean(name, one)
+                mean = np.einsum("kn,kn...->k...", weights, self._kept(name)[neighbours])
+                if name in DIRECTIONS:
+                    mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+                self._room(name)[rows] = mean
             for name in NEAREST:
-                self._set(name, one.row, self._kept(name)[one.neighbours[0]])
-            self._write_own(one)
-            for name in POPULAR_LISTS:
-                self._set(f"{name}/rank", one.row, len(self.bundle.array(f"{name}/order")))
-            for name in NEIGHBOUR_LISTS:
-                self._set(name, one.row, self._kept(name)[-1])
+                self._room(name)[rows] = self._kept(name)[nearest]
+            for name, value in self._constants().items():
+                self._room(name)[rows] = value
+            for one in some:
+                self._write_own(one)
 
-    def _write_mean(self, name: str, one: NewRow) -> None:
-        mean = one.weights @ self._kept(name)[one.neighbours]
-        if name in DIRECTIONS:
-            mean = mean / max(float(np.linalg.norm(mean)), 1e-12)
-        self._set(name, one.row, mean)
+    def _constants(self) -> dict[str, int]:
+        """What is the same for all: on no list of what sells, no neighbours of purchases."""
+        if not self._same:
+            for name in POPULAR_LISTS:
+                self._same[f"{name}/rank"] = len(self.bundle.array(f"{name}/order"))
+            for name in NEIGHBOUR_LISTS:
+                self._same[name] = int(self._kept(name)[-1])
+        return self._same
 
     def _write_own(self, one: NewRow) -> None:
         product, row = one.product, one.row
@@ -101,8 +114,12 @@ class RowWriter:
 
     def _brand_group(self, brand: int, borrowed: int) -> int:
         """The ranker's code of a brand, from an item that has it; else the neighbour's."""
-        same = np.flatnonzero(self.attributes.brand == brand)
-        return int(self._kept("ranking/groups")[same[0], BRAND]) if len(same) else borrowed
+        if brand not in self._groups:
+            same = np.flatnonzero(self.attributes.brand == brand)
+            code = int(self._kept("ranking/groups")[same[0], BRAND]) if len(same) else UNKNOWN
+            self._groups[brand] = code
+        code = self._groups[brand]
+        return borrowed if code == UNKNOWN else code
 
     def _kept(self, name: str) -> NDArray[Any]:
         """A column, by the items of the bundle."""
@@ -110,10 +127,23 @@ class RowWriter:
 
     def _room(self, name: str) -> NDArray[Any]:
         """The rows behind a column, which is opened for that; there is room when this is asked."""
-        self.bundle.column(name)
-        if self.bundle.room is None:
+        room = self.bundle.room
+        if room is None:
             raise SnapshotError(f"bundle {self.bundle.directory} was opened without room")
-        return self.bundle.room.tail(name)
+        if name not in room:
+            self.bundle.column(name)
+        return room.tail(name)
 
     def _set(self, name: str, row: int, value: object) -> None:
         self._room(name)[row] = value
+
+
+def _matrix(new: Sequence[NewRow]) -> tuple[NDArray[np.intp], Scores]:
+    """The neighbours of each and their weights, shape (new, most of them); 0 for none."""
+    most = max(len(one.neighbours) for one in new)
+    neighbours = np.zeros((len(new), most), np.intp)
+    weights = np.zeros((len(new), most), np.float32)
+    for place, one in enumerate(new):
+        neighbours[place, : len(one.neighbours)] = one.neighbours
+        weights[place, : len(one.weights)] = one.weights
+    return neighbours, weights

@@ -118,7 +118,7 @@ class Parts:
     def read_clock(self) -> int:
         """The instant that answers are made for, microseconds UTC."""
         if self.settings.clock is Clock.HORIZON:
-            return self.engine.snapshot.bundle.horizon_time
+            return self.engine.latest.bundle.horizon_time
         return read_wall_clock()
 
 

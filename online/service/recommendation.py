@@ -56,9 +56,9 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         slate = await self._watchdog.recommend(asked, self._budget_s(context))
         response = self._edge.write(slate, asked, os.urandom(REQUEST_ID_BYTES))
         if request.view == slate_pb2.ITEM_VIEW_FULL:
-            catalog = self._engine.snapshot.catalog
+            catalog = self._engine.latest.catalog
             write_displays(response, slate, catalog, self._edge.currency)
-        row = self._engine.snapshot.placements[asked.placement]
+        row = self._engine.latest.placements[asked.placement]
         self._showing.note(self._edge.exposure(slate, asked, response), tires=row.tires)
         return response
 
