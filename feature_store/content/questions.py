@@ -27,10 +27,12 @@ FEATURES: Final = (
     "heads",
     "passages",
     "nearest",
+    "class",
 )
 """Of a question and a piece: the share of the question's words that the piece, and its heads, hold;
 BM25 as a share of its most; cosines of n-grams with the piece and with its nearest head; cosines of
-vectors with the three nearest heads, the nearest passage and the five nearest units."""
+vectors with the three nearest heads, the nearest passage and the five nearest units; the logarithm
+of the probability that the question belongs to the piece and to no other."""
 
 CONFIDENCE_FEATURES: Final = (*FEATURES, "score", "lead", "lead_of_two", "known_words")
 """Of the first piece: its features and score, its lead over the second and the third, and the share
@@ -41,6 +43,7 @@ BM25_MOST: Final = 2.2
 
 _NEAREST_HEADS: Final = 3
 _NEAREST_UNITS: Final = 5
+_LEAST_LOG: Final = -12.0
 _VECTOR_FEATURES: Final = slice(FEATURES.index("heads"), len(FEATURES))
 
 
@@ -69,10 +72,22 @@ class Questions:
 
     def unit_likeness(self, vector: Weights) -> Weights:
         """Cosines with all units in the space in which pieces lie apart, shape (units,)."""
+        return np.asarray(self.columns.unit_vectors @ self._moved(vector), np.float32)
+
+    def _moved(self, vector: Weights) -> Weights:
+        """The vector in the space in which pieces lie apart, of length 1."""
+        moved = (vector - self.columns.centre) @ self.columns.metric
+        return np.asarray(moved / max(float(np.linalg.norm(moved)), 1e-9), np.float32)
+
+    def _classes(self, vector: Weights) -> Weights:
+        """The log-probability of each piece, not below _LEAST_LOG; 0 where none is learned."""
         columns = self.columns
-        moved = (vector - columns.centre) @ columns.metric
-        length = max(float(np.linalg.norm(moved)), 1e-9)
-        return np.asarray(columns.unit_vectors @ (moved / length), np.float32)
+        if not len(columns.class_bias):
+            return np.zeros(len(columns), np.float32)
+        odds = columns.class_weights @ self._moved(vector) + columns.class_bias
+        odds -= odds.max()
+        logs = odds - np.log(np.exp(odds).sum())
+        return np.asarray(np.maximum(logs, _LEAST_LOG), np.float32)
 
     def _words(self, words: list[str], found: Weights) -> float:
         distinct = list(dict.fromkeys(words))
@@ -105,7 +120,8 @@ class Questions:
         for piece, (begin, end) in enumerate(pairwise(bounds)):
             near[piece, 0] = _mean_of_best(heads[begin:end], _NEAREST_HEADS)
             near[piece, 1] = _mean_of_best(likeness[begin:end], _NEAREST_UNITS)
-        return np.column_stack([near[:, 0], passages, near[:, 1]]).astype(np.float32)
+        classes = self._classes(vector)
+        return np.column_stack([near[:, 0], passages, near[:, 1], classes]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

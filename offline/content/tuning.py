@@ -44,6 +44,7 @@ from offline.ingest.tables import polars_schema
 from offline.progress import Progress
 
 NUM_FOLDS: Final = 6
+NUM_CUTS: Final = 5
 NUM_WRONG: Final = 20
 """Wrong pieces that the right one is compared with."""
 
@@ -134,8 +135,12 @@ def outcome(answering: Answering, one: Asked) -> Outcome:
     return Outcome(min(ranks, default=-1), confidence)
 
 
-def across_folds(asked: list[Asked], seed: int = 7) -> list[Outcome]:
-    """Every question by models that were fitted without it."""
+def across_folds(asked: list[Asked]) -> list[Outcome]:
+    """Every question by models that were fitted without it, once for each way to cut the folds."""
+    return [one for seed in range(NUM_CUTS) for one in _across_folds(asked, seed)]
+
+
+def _across_folds(asked: list[Asked], seed: int) -> list[Outcome]:
     outcomes: list[Outcome | None] = [None] * len(asked)
     folds = KFold(NUM_FOLDS, shuffle=True, random_state=seed)
     for train, test in folds.split(np.arange(len(asked))):
