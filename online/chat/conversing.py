@@ -6,6 +6,7 @@ is behind a seam.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 MEMORY_STAGE: Final = "conversation"
 WORDING_STAGE: Final = "wording"
+_FINAL_PARTICLE: Final = re.compile(r"吧(?=[，。！？,.!?\s]|$)")
+"""At the end it says "let us"; the same character makes a bar of coffee."""
+
 _COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
 
 
@@ -82,7 +86,8 @@ class Chat:
         if not ask.utterance.strip():
             turn = _noted(ask, kept)
         else:
-            understood = understander.understand(ask.utterance, ask.request.locale)
+            utterance = _FINAL_PARTICLE.sub("，", ask.utterance)
+            understood = understander.understand(utterance, ask.request.locale)
             turn = self._answer(ask, kept, second_look(understood, kept), deadline_s)
         turn = self._worded(turn, vocabulary, degraded)
         self._keep(ask, kept, turn, degraded)
