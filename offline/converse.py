@@ -24,7 +24,7 @@ from feature_store.ids import Pseudonymizer, load_key
 from feature_store.pointer import read_pointer
 from feature_store.state import state_key
 from feature_store.store import MemoryStore, open_store
-from offline.chat.scripts import Played, Script, pair_fault, play, read_scripts
+from offline.chat.scripts import NO_CARDS, Played, Script, pair_fault, play, read_scripts
 from offline.errors import SourceError
 from offline.home import Home
 from offline.progress import Progress
@@ -102,7 +102,11 @@ def _with_state(home: Home, pseudonym: bytes) -> MemoryStore:
 
 
 def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
-    """Counts and shares over all turns; `pairs_differ` is the share of the pairs."""
+    """Counts and shares over all turns; `pairs_differ` is the share of the pairs.
+
+    `constraints_satisfied` counts it as a fault if there should be cards and there are none,
+    `constraints_broken_by_no_card` looks at the cards alone.
+    """
     turns = [one for conversation in played for one in conversation]
     with_cards = [one for one in turns if one.line.cards]
     faults = Counter(rule for one in turns for rule in one.faults)
@@ -111,6 +115,9 @@ def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
         "conversations": len(played),
         "turns": len(turns),
         "constraints_satisfied": _share(len(turns) - faults["cards"], len(turns)),
+        "constraints_broken_by_no_card": _share(
+            sum(one.faults.get("cards", NO_CARDS) == NO_CARDS for one in turns), len(turns)
+        ),
         "constraints_satisfied_where_set": _share(
             sum("cards" not in one.faults for one in with_cards), len(with_cards)
         ),

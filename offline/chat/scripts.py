@@ -23,6 +23,9 @@ from online.chat.truth import untruths
 from online.chat.turn import Ask, Kind, Turn
 from online.types import Request
 
+NO_CARDS: Final = "no cards"
+"""The fault of an answer that should have had cards."""
+
 _TURN_KEYS: Final = {"shopper", "intent", "cards", "reply", "escalates", "upsells"}
 _CARD_KEYS: Final = {
     *("category", "max_price", "min_price", "without", "brand", "tag", "other_than", "cheaper"),
@@ -160,7 +163,7 @@ def _card_fault(line: Line, turn: Turn, before: Sequence[Turn]) -> str:
     if not rules:
         return ""
     if not cards:
-        return "no cards" if line.replies == (Kind.CARDS,) else ""
+        return NO_CARDS if line.replies == (Kind.CARDS,) else ""
     ceiling = _ceiling(rules, before)
     others = _others(rules, before)
     for card in cards:
