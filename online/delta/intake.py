@@ -5,16 +5,23 @@ no worker has to; then the log is followed, and the caller is told. It knows no 
 clock.
 """
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Final
 
 from feature_store.catalog_log import CatalogLog, Change, Outcome
 from feature_store.language.encoder import TextEncoder
 from online.delta.likening import Likening
 from online.engine import Engine
 from online.snapshot import Snapshot
+
+CHANGES_AT_ONCE: Final = 100
+"""So many are folded in some tens of milliseconds, which a request of another worker can bear."""
+
+LOOK_S: Final = 0.02
 
 
 class CatalogIntake:
@@ -25,6 +32,9 @@ class CatalogIntake:
         self._engine = engine
         self._encoder = encoder
         self._thread = ThreadPoolExecutor(1, "catalog")
+        self._is_closed = threading.Event()
+        self._looker = threading.Thread(target=self._look, name="catalog-look", daemon=True)
+        self._looker.start()
 
     def write(self, changes: Sequence[Change], change_time: int) -> "Future[list[Outcome]]":
         """What becomes of each change, once they are durable and in the next answer.
@@ -37,14 +47,25 @@ class CatalogIntake:
     def close(self) -> None:
         """Finish what was taken in; nothing may be written afterwards."""
         self._thread.shutdown()
+        self._is_closed.set()
+        self._looker.join()
+
+    def _look(self) -> None:
+        """Follow the log while nobody asks, so that a request finds little to fold in."""
+        while not self._is_closed.wait(LOOK_S):
+            _ = self._engine.snapshot
 
     def _write(self, changes: Sequence[Change], change_time: int) -> list[Outcome]:
         base = self._engine.base
         known = _Known(base)
-        read = self._with_readings(changes, base, known)
-        outcomes = self._log.append(read, change_time, known)
+        outcomes: list[Outcome] = []
+        for start in range(0, len(changes), CHANGES_AT_ONCE):
+            some = changes[start : start + CHANGES_AT_ONCE]
+            read = self._with_readings(some, base, known)
+            outcomes += self._log.append(read, change_time, known)
+            _ = self._engine.snapshot  # follows the log
         time.sleep(self._log.settle_s)
-        _ = self._engine.snapshot  # follows the log
+        _ = self._engine.snapshot
         return outcomes
 
     def _with_readings(

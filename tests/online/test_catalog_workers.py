@@ -1,6 +1,7 @@
 """Changes of products under load, on two workers of a real server, and after `kill -9`."""
 
 import itertools
+import json
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
 from tests.online.serving import Caller, ServerProcess, Start
@@ -119,17 +121,33 @@ def test_a_worker_that_is_replaced_knows_what_changed(start: Start) -> None:
 
 
 @pytest.mark.prove
-def test_ten_thousand_new_products(start: Start) -> None:
-    """A shop's whole delivery between two trainings, while it is asked."""
+def test_ten_thousand_new_products(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shop's whole delivery between two trainings, while it is asked; prints its times."""
     server = start("--workers", "2")
     callers = callers_of(server)
+    acknowledged_s, shown_s = [], []
     with asking(callers[0].address) as load:
         for batch in range(10):
             items = [
-                product(f"b{batch}n{n:03}", title=f"Even new thing {n}", category=EVEN)
+                product(f"b{batch}n{n:03}", title=f"Even batch{batch} {n}", category=EVEN)
                 for n in range(1_000)
             ]
+            started_s = time.perf_counter()
             upsert(callers[0], *items)
+            acknowledged_s.append(time.perf_counter() - started_s)
             for caller in callers:
-                assert f"b{batch}n999" in everything(caller, filter=f'text:"thing {999}"')
+                asked_s = time.perf_counter()
+                while not everything(caller, filter=f"text:batch{batch}"):
+                    assert time.perf_counter() - asked_s < 1.0
+                shown_s.append(time.perf_counter() - asked_s)
     assert not load.errors
+    assert max(shown_s) < 1.0
+    figures = {
+        "num_products": 10_000,
+        "acknowledged_s_for_1000_p50": round(float(np.median(acknowledged_s)), 3),
+        "next_answer_s_p50": round(float(np.median(shown_s)), 4),
+        "next_answer_s_max": round(max(shown_s), 4),
+        "answers_meanwhile": load.num_answers,
+    }
+    with capsys.disabled():
+        print(json.dumps(figures))
