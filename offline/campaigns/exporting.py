@@ -4,6 +4,7 @@ Killed at any moment, it is run again and goes on: parts that are whole stay. Ea
 the bundle, whose arrays all of them share, and the store. Progress counts people.
 """
 
+import gc
 import multiprocessing
 import os
 import threading
@@ -227,6 +228,7 @@ def _open_worker(job: Job, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     engine = _for_good.enter_context(_engine(job, open_store(job.home.store)))
     _worker.append(_PartMaker(job, engine))
+    gc.freeze()  # what is opened stays: it need not be looked through again and again
 
 
 def _end_with(parent: int) -> None:

@@ -7,6 +7,7 @@ from feature_store.events import Event, with_event_id
 from feature_store.ids import Pseudonymizer
 from offline.campaigns.campaign import Campaign
 from offline.campaigns.exporting import Job, export_campaign
+from offline.campaigns.mailed import refresh
 from offline.campaigns.parts import Folder
 from offline.campaigns.reading import read_campaign
 from offline.compact import event_table
@@ -57,6 +58,7 @@ def build_shop(home: Path) -> World:
     sources = {name: find_sources(str(path), ShopMapping().csv) for name, path in tables.items()}
     ingest(IngestJob(sources, home / "tables"), PSEUDONYMS)
     take_in(home, [purchase_event(one, PSEUDONYMS) for one in world.purchases])
+    refresh(Home(home, world.store_url, None))
     return world
 
 
