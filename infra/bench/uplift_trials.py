@@ -15,10 +15,10 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from offline.coupons.choice import CANDIDATES, SHRUNK, choose_learner, mixed
+from offline.coupons.choice import CANDIDATES, SHRUNK, best_candidate, crossed_qini, mixed
 from offline.coupons.qini import Curve, Ranking, interval, rank, resamples
 from offline.coupons.trial import Floats, Trial, randomised
-from offline.coupons.uplift import BASELINE, LEARNERS
+from offline.coupons.uplift import BASELINE, LEARNERS, fit_all
 from offline.metrics import Interval
 from offline.progress import Progress
 
@@ -83,13 +83,11 @@ def _scores(
     learned: Trial, judged: Trial, rng: np.random.Generator
 ) -> tuple[dict[str, Floats], str]:
     """The judged people's scores by ranker, and the name of the candidate that serves."""
-    predicted = {
-        learner.name: learner.fit(learned)(judged.features) for learner in (*LEARNERS, SHRUNK)
-    }
-    choice = choose_learner(learned)
+    fitted = fit_all((*LEARNERS, SHRUNK), learned)
+    predicted = {name: model(judged.features) for name, model in fitted.items()}
     scores = {name: mixed(predicted, weights) for name, weights in CANDIDATES.items()}
-    served = choice.uplift(judged.features)
-    return {**scores, SERVED: served, RANDOM: rng.random(len(judged))}, choice.name
+    chosen = best_candidate(crossed_qini(learned))
+    return {**scores, SERVED: scores[chosen], RANDOM: rng.random(len(judged))}, chosen
 
 
 def _rows(arm: str, num_people: int, judged: Arm) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ import numpy as np
 from offline.coupons.qini import qini_curve
 from offline.coupons.responses import Boosting, Logistic, Predict
 from offline.coupons.trial import Floats, Trial, stratified_folds
-from offline.coupons.uplift import BASELINE, LEARNERS, Learner, OneModel
+from offline.coupons.uplift import BASELINE, LEARNERS, Learner, OneModel, fit_all
 
 NUM_FOLDS: Final = 5
 SHRUNK: Final = OneModel(Logistic())
@@ -53,19 +53,27 @@ def choose_learner(
     seed: int = 7,
 ) -> Choice:
     """Cross-validate all candidates on the trial, and fit the best one on all of it."""
+    by_fold = crossed_qini(trial, learners, candidates, seed)
+    best = best_candidate(by_fold)
+    return Choice(best, fit_blend(trial, learners, candidates[best]), by_fold)
+
+
+def crossed_qini(
+    trial: Trial,
+    learners: Sequence[Learner] = (*LEARNERS, SHRUNK),
+    candidates: Blends = CANDIDATES,
+    seed: int = 7,
+) -> dict[str, Floats]:
+    """The Qini of each candidate by fold, shape (NUM_FOLDS,), on people it has not seen."""
     folds = stratified_folds(trial, NUM_FOLDS, seed)
     found: dict[str, list[float]] = {name: [] for name in candidates}
     for fold in range(NUM_FOLDS):
         held = trial.rows(folds == fold)
-        predicted = {
-            learner.name: learner.fit(trial.rows(folds != fold))(held.features)
-            for learner in learners
-        }
+        fitted = fit_all(learners, trial.rows(folds != fold))
+        predicted = {name: model(held.features) for name, model in fitted.items()}
         for name, weights in candidates.items():
             found[name].append(qini_curve(held, mixed(predicted, weights)).qini)
-    by_fold = {name: np.array(values) for name, values in found.items()}
-    best = best_candidate(by_fold)
-    return Choice(best, fit_blend(trial, learners, candidates[best]), by_fold)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def best_candidate(by_fold: Mapping[str, Floats]) -> str:
@@ -83,7 +91,7 @@ def best_candidate(by_fold: Mapping[str, Floats]) -> str:
 
 def fit_blend(trial: Trial, learners: Sequence[Learner], weights: Mapping[str, float]) -> Predict:
     """The weighted sum of learners, each fitted on the whole trial."""
-    fitted = {one.name: one.fit(trial) for one in learners if one.name in weights}
+    fitted = fit_all([one for one in learners if one.name in weights], trial)
     return lambda features: mixed({name: fitted[name](features) for name in weights}, weights)
 
 

@@ -3,13 +3,15 @@
 Two models, X and DR after Künzel et al. 2019 ("Metalearners for estimating heterogeneous treatment
 effects") and Kennedy 2023 ("Towards optimal doubly robust estimation of heterogeneous causal
 effects"); each with any family of models. Where an estimate is needed for the rows that a second
-model learns from, it comes from models that have not seen those rows (cross-fitting).
+model learns from, it comes from models that have not seen those rows (cross-fitting). Learners that
+are fitted together on one trial share those models, since they are most of the work.
 
 One model, with the treatment as one more column, gives each person the same effect on the logit,
 so its uplift follows the response: it is biased, steady, and worth mixing in where effects differ
 less than their noise.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +22,20 @@ from offline.coupons.trial import Floats, Trial, stratified_folds
 
 NUM_FOLDS: Final = 3
 
+Crossing = Callable[[Family, Trial, int], tuple[Floats, Floats]]
+"""How both responses are had that cross-fitting needs; see `crossed_responses`."""
+
+
+def crossed_responses(family: Family, trial: Trial, seed: int) -> tuple[Floats, Floats]:
+    """Both responses expected of each row by models that have not seen it, shape (n,) each."""
+    folds = stratified_folds(trial, NUM_FOLDS, seed)
+    treated, control = np.zeros(len(trial)), np.zeros(len(trial))
+    for fold in range(NUM_FOLDS):
+        held = folds == fold
+        with_it, without = fit_responses(family, trial.rows(~held))
+        treated[held], control[held] = with_it(trial.features[held]), without(trial.features[held])
+    return treated, control
+
 
 class Learner(Protocol):
     """Learns from a trial to predict uplift from features."""
@@ -29,7 +45,7 @@ class Learner(Protocol):
         """How tables call it."""
         ...
 
-    def fit(self, trial: Trial) -> Predict:
+    def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """The uplift of features (n, d), shape (n,)."""
         ...
 
@@ -45,7 +61,7 @@ class TwoModel:
         """How tables call it."""
         return f"two-model {self.family.name}"
 
-    def fit(self, trial: Trial) -> Predict:
+    def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """See `Learner`."""
         treated, control = fit_responses(self.family, trial)
         return lambda features: treated(features) - control(features)
@@ -62,7 +78,7 @@ class OneModel:
         """How tables call it."""
         return f"one-model {self.family.name}"
 
-    def fit(self, trial: Trial) -> Predict:
+    def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """See `Learner`."""
         columns = with_column(trial.features, trial.treated.astype(np.float64))
         model = self.family.fit_probability(columns, trial.outcome, trial.weights())
@@ -89,9 +105,9 @@ class XLearner:
         """How tables call it."""
         return f"X-learner {self.family.name}"
 
-    def fit(self, trial: Trial) -> Predict:
+    def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """See `Learner`."""
-        treated, control = crossed_responses(self.family, trial, self.seed)
+        treated, control = crossing(self.family, trial, self.seed)
         effect = np.where(trial.treated, trial.outcome - control, treated - trial.outcome)
         weights = trial.weights()
         of_treated, of_control = (
@@ -114,10 +130,22 @@ class DRLearner:
         """How tables call it."""
         return f"DR-learner {self.family.name}"
 
-    def fit(self, trial: Trial) -> Predict:
+    def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """See `Learner`."""
-        score = doubly_robust(trial, *crossed_responses(self.family, trial, self.seed))
+        score = doubly_robust(trial, *crossing(self.family, trial, self.seed))
         return self.family.fit_effect(trial.features, score, np.ones(len(trial)))
+
+
+def fit_all(learners: Sequence[Learner], trial: Trial) -> dict[str, Predict]:
+    """Each learner fitted on the trial, by name; what they share is learned once."""
+    known: dict[tuple[Family, int], tuple[Floats, Floats]] = {}
+
+    def once(family: Family, trial: Trial, seed: int) -> tuple[Floats, Floats]:
+        if (family, seed) not in known:
+            known[family, seed] = crossed_responses(family, trial, seed)
+        return known[family, seed]
+
+    return {learner.name: learner.fit(trial, once) for learner in learners}
 
 
 def doubly_robust(trial: Trial, treated: Floats, control: Floats) -> Floats:
@@ -138,17 +166,6 @@ def fit_responses(family: Family, trial: Trial) -> tuple[Predict, Predict]:
         family.fit_probability(trial.features[rows], trial.outcome[rows], weights[rows])
         for rows in (trial.treated, ~trial.treated)
     )
-    return treated, control
-
-
-def crossed_responses(family: Family, trial: Trial, seed: int) -> tuple[Floats, Floats]:
-    """Both responses expected of each row by models that have not seen it, shape (n,) each."""
-    folds = stratified_folds(trial, NUM_FOLDS, seed)
-    treated, control = np.zeros(len(trial)), np.zeros(len(trial))
-    for fold in range(NUM_FOLDS):
-        held = folds == fold
-        with_it, without = fit_responses(family, trial.rows(~held))
-        treated[held], control[held] = with_it(trial.features[held]), without(trial.features[held])
     return treated, control
 
 
