@@ -103,6 +103,8 @@ class Replies:
             return self._question("ask_price", "price", Aspect.PRICE)
         wishes, key, exclude = self._sharpened()
         if not any(_narrows(wish) for wish in wishes):
+            if intent is Intent.REFINE:  # of what? Anything would be a guess
+                return self._question("ask_category", "hello", Aspect.CATEGORY, wishes)
             return self._open(wishes)
         base = intent if intent in _BASES else self._base(intent)
         found = self._listed(base, wishes, exclude)
