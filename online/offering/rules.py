@@ -111,9 +111,7 @@ def _rule(number: int, row: Any, placements: Sequence[str]) -> Rule:
     try:
         action = Action(str(row.get("action")))
         if unknown := sorted(set(row) - _KEYS[action]):
-            raise ValueError(
-                f"`{unknown[0]}` means nothing to `{action.value}`; leave it out"
-            )
+            raise ValueError(f"`{unknown[0]}` means nothing to `{action.value}`; leave it out")
         rule = Rule(name=name, action=action, **_values(row))
         _check(rule, placements)
     except (TypeError, ValueError, RequestError) as error:

@@ -115,7 +115,11 @@ def test_deleted_and_sold_out_products_leave_at_once(server: Caller) -> None:
 
 
 def test_a_changed_price_and_title_filter_and_show(server: Caller) -> None:
-    cheap: dict[str, Any] = {"filter": "price < 0.5", "view": slate_pb2.ITEM_VIEW_FULL, "placement": "home"}
+    cheap: dict[str, Any] = {
+        "filter": "price < 0.5",
+        "view": slate_pb2.ITEM_VIEW_FULL,
+        "placement": "home",
+    }
     assert not server.recommend(**cheap).items
     changed = product("p06", title="Even better", price={"units": 0, "nanos": 250_000_000})
     upsert(server, changed, mask="product.price product.title")
