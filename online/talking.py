@@ -74,9 +74,8 @@ class Talker:
 
 
 def _told(error: grpc.RpcError) -> str:
-    if not isinstance(error, grpc.Call):
-        return str(error)
-    return str(error.details())
+    details = getattr(error, "details", None)
+    return str(details()) if callable(details) else str(error)
 
 
 def converse(talker: Talker, console: Console) -> None:
