@@ -1,13 +1,14 @@
 """A day in a simulated shop: visitors come one after the other, offers are given, budgets are used.
 
-Two rules give offers: the product's own (value less the shadow prices of what is used, prices moved
-as the day goes, `online.coupons.pacing`), and ranking by the propensity to redeem. Each visitor
-gets at most one offer of each campaign. What is shown is redeemed by the dice of the day, the same
-for all rules, and a redemption takes the coupon's face value; an offer that the budget cannot hold
-is not shown, since showing is a promise.
+Two rules give offers: the product's own (value less the shadow prices of what is used, solved for
+again as the day goes, `online.coupons.pacing`), and ranking by the propensity to redeem. Each
+visitor gets at most one offer of each campaign. What is shown is redeemed by the dice of the day,
+the same for all rules, and a redemption takes the coupon's face value; an offer that the budget
+cannot hold is not shown, since showing is a promise.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -23,13 +24,22 @@ from infra.bench.coupon_shops import (
     Truth,
 )
 from offline.coupons.allocation import Allocation, allocate, programme
-from online.coupons.pacing import Plan, fitting, net_values, repriced, start
+from online.coupons.pacing import (
+    LADDER,
+    MIN_STEP,
+    Plan,
+    demand_by_price,
+    fitting,
+    noted,
+    repriced,
+    start,
+)
 
 ORDERS: Final = ("random", "waves", "surprise")
 """How visitors come: evenly; with rush hours in which others come than else; and as on no day
 before, the latter half of the day brings other people."""
 
-NUM_CURVE_POINTS: Final = 25
+NUM_STEPS: Final = round(1 / MIN_STEP)
 RESOURCE: Final = CAMPAIGN[:, None]
 """What each coupon uses: its campaign's money."""
 
@@ -90,35 +100,90 @@ def optimum(value: Floats, cost: Floats, limit: Floats) -> tuple[Allocation, NDA
     return found, chosen.reshape(value.shape)
 
 
-def plan_day(value: Floats, cost: Floats, limit: Floats, time: Floats) -> Plan:
-    """What a day of the past says of the next: shadow prices, and when the money is well spent."""
-    found, chosen = optimum(value, cost, limit)
-    spent = np.stack([(cost * chosen)[:, number == CAMPAIGN].sum(axis=1) for number in _CAMPAIGNS])
-    edges = np.linspace(0.0, 1.0, NUM_CURVE_POINTS)
-    running = np.concatenate([np.zeros((NUM_CAMPAIGNS, 1)), np.cumsum(spent, axis=1)], axis=1)
-    curve = running[:, np.searchsorted(time, edges)].T
-    curve /= np.maximum(curve[-1], 1e-12)
-    scale = np.full(NUM_CAMPAIGNS, np.maximum(value, 0.0).sum() / cost.sum())
-    return Plan(limit, found.price, scale, curve)
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What a rule believes of a day's visitors: `value` and `cost`, shape (people, coupons).
+
+    `asked`, shape (steps, prices, campaigns): what those of each MIN_STEP would use at the prices
+    of the LADDER, in `scale`.
+    """
+
+    value: Floats
+    cost: Floats
+    scale: Floats
+    asked: Floats
+
+
+def believe(day: Day, value: Floats, cost: Floats, scale: Floats) -> Belief:
+    """The belief, and what follows from it of demand."""
+    ladder = LADDER[:, None] * scale
+    asked = [_asked(value[came], cost[came], ladder) for came in _steps(day.time)]
+    return Belief(value, cost, scale, np.array(asked))
+
+
+def typical_scale(value: Floats, cost: Floats) -> Floats:
+    """What a unit of money buys on average, the same for all campaigns."""
+    return np.full(NUM_CAMPAIGNS, np.maximum(value, 0.0).sum() / cost.sum())
+
+
+def plan_day(past: Belief, limit: Floats) -> Plan:
+    """What a day of the past says of the next: shadow prices, and what is asked for by when."""
+    demand = np.concatenate([np.zeros_like(past.asked[:1]), np.cumsum(past.asked, axis=0)])
+    return Plan(limit, optimum(past.value, past.cost, limit)[0].price, past.scale, demand)
 
 
 def give_by_value(
-    shop: Shop, day: Day, truth: Truth, value: Floats, cost: Floats, plan: Plan, dice: Floats
+    shop: Shop, day: Day, truth: Truth, belief: Belief, plan: Plan, dice: Floats
 ) -> Outcome:
-    """The product's rule; `value` and `cost` are what it believes, (people, coupons)."""
-    earned, shown, used = 0.0, 0, np.zeros(NUM_CAMPAIGNS)
-    true_value, pace = shop.value(truth), start(plan, used)
-    for person in range(len(day.time)):
-        pace = repriced(plan, pace, used, float(day.time[person]))
-        net = net_values(value[person], pace.price, RESOURCE, cost[person][:, None])
-        net[~fitting(plan.limit - used, RESOURCE, shop.face[:, None])] = -np.inf
-        best = net.reshape(NUM_CAMPAIGNS, PER_CAMPAIGN).argmax(axis=1) + _FIRST
-        given = best[net[best] > 0]
-        earned += float(true_value[person, given].sum())
-        shown += len(given)
-        redeemed = given[dice[person, CAMPAIGN[given]] < truth.propensity[person, given]]
-        used[CAMPAIGN[redeemed]] += shop.face[redeemed]
-    return Outcome(earned, used, shown)
+    """The product's rule with what it believes."""
+    gifts = _Gifts(shop, truth, dice, plan.limit)
+    pace = start(plan, gifts.used)
+    for came, asked in zip(_steps(day.time), belief.asked, strict=True):
+        if came.start == came.stop:
+            continue
+        pace = repriced(plan, pace, gifts.used, float(day.time[came.start]))
+        gifts.give(came, belief.value[came] - pace.price[CAMPAIGN] * belief.cost[came])
+        pace = noted(pace, asked)
+    return Outcome(gifts.earned, gifts.used, gifts.num_shown)
+
+
+class _Gifts:
+    """What is given to visitors, and what comes of it."""
+
+    def __init__(self, shop: Shop, truth: Truth, dice: Floats, limit: Floats) -> None:
+        self.earned, self.num_shown, self.used = 0.0, 0, np.zeros(NUM_CAMPAIGNS)
+        self._face, self._limit, self._value = shop.face, limit, shop.value(truth)
+        self._is_redeemed = dice[:, CAMPAIGN] < truth.propensity
+
+    def give(self, people: slice, net: Floats) -> None:
+        """The best of each campaign above 0; one person after the other where money runs out."""
+        best = net.reshape(-1, NUM_CAMPAIGNS, PER_CAMPAIGN).argmax(axis=2) + _FIRST
+        rows = np.arange(len(net))[:, None]
+        is_given = net[rows, best] > 0
+        redeemed = is_given & self._is_redeemed[people][rows, best]
+        used = self.used + (self._face[best] * redeemed).sum(axis=0)
+        if len(net) == 1 or (used + self._face.max() <= self._limit).all():
+            self.earned += float(self._value[people][rows, best][is_given].sum())
+            self.num_shown += int(is_given.sum())
+            self.used = used
+            return
+        for number, person in enumerate(range(people.start, people.stop)):
+            fits = fitting(self._limit - self.used, RESOURCE, self._face[:, None])
+            mine = np.where(fits, net[number], -np.inf)
+            self.give(slice(person, person + 1), mine[None, :])
+
+
+def _steps(time: Floats) -> list[slice]:
+    """The visitors of each MIN_STEP, between whom prices stay."""
+    ends = np.searchsorted(time, np.linspace(0.0, 1.0, NUM_STEPS + 1))
+    return [slice(int(first), int(end)) for first, end in pairwise([*ends[:-1], len(time)])]
+
+
+def _asked(value: Floats, cost: Floats, ladder: Floats) -> Floats:
+    """What visitors would use at each price, (prices, campaigns), of (visitors, coupons)."""
+    blocks = (np.arange(len(value))[:, None] * NUM_CAMPAIGNS + CAMPAIGN).ravel()
+    campaigns = np.tile(CAMPAIGN, len(value))
+    return demand_by_price(value.ravel(), cost.ravel(), blocks, campaigns, ladder)
 
 
 def give_by_propensity(

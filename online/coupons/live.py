@@ -1,31 +1,43 @@
 """What is used of the coupons right now, and the prices of what is left: the ledger and the store.
 
 One per bundle that is served. The ledger is asked for what changed since the last time, so that an
-answer never shows what has just been used up. Prices are kept in the store, one record a campaign,
-and moved by `online.coupons.pacing` as the budget is spent; whichever worker is due moves them.
+answer never shows what has just been used up. Prices are kept in the store, one record a campaign
+with what they were made from, and made anew by `online.coupons.pacing` as visitors come and the
+budget is spent; whichever worker is due makes them, and adds what its own visitors asked for.
 """
 
-import struct
 import threading
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_store.coupons import campaign_account, coupon_account, own_account
 from feature_store.ids import hash64
 from feature_store.ledger import Account, Charge, Ledger, State
 from feature_store.store import OnlineStore
 from online.coupons.columns import UNLIMITED, Coupons
-from online.coupons.pacing import Pace, Plan, repriced, start, straight
+from online.coupons.pacing import (
+    LADDER,
+    Pace,
+    Plan,
+    demand_by_price,
+    noted,
+    repriced,
+    start,
+    steady,
+)
 from online.coupons.usage import Holdings, Usage
 from online.coupons.valuing import Floats
+from online.types import Mask
 
 REPRICE_MICROSECONDS: Final = 60_000_000
 """How often a worker looks whether prices are to be moved."""
 
-PRICE_PREFIX: Final = b"w1/"
-_PRICE: Final = struct.Struct("<ddd")
+PRICE_PREFIX: Final = b"w2/"
+NUM_FIXED: Final = 5
+"""A record: price, used, elapsed, spent, expected; then demand seen, usual and fresh."""
 
 
 def charges_of(coupons: Coupons, place: int, name: str) -> tuple[Charge, ...]:
@@ -57,6 +69,16 @@ class LiveCoupons:
     _prices: Floats | None = None
     _priced_time: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _scale: Floats = field(init=False)
+    _has_budget: NDArray[np.bool_] = field(init=False)
+    _demand: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        """A unit of a campaign's budget buys what its coupons earn on it."""
+        self._scale = _earned_per_unit(self.coupons)
+        campaigns = self.coupons.campaigns
+        self._has_budget = np.array([one.budget is not None for one in campaigns], bool)
+        self._demand = self._no_demand()
 
     def usage(self) -> Usage:
         """What is used up by now. Raises LedgerError."""
@@ -98,6 +120,31 @@ class LiveCoupons:
             self._prices, self._priced_time = prices, now_time
         return prices
 
+    def note(self, value: Floats, cost: Floats, shown: Mask) -> None:
+        """Remember what a visitor could be shown, until prices are made anew.
+
+        `value` and `cost` of each coupon, shape (coupons,): what showing it is worth if budgets
+        cost nothing, and what it is expected to use.
+        """
+        campaign = self.coupons.campaign
+        order = np.argsort(campaign, kind="stable")
+        places = order[(shown & self._has_budget[campaign])[order]]
+        if not len(places):
+            return
+        mine = campaign[places]
+        ladder = LADDER[:, None] * self._scale
+        demand = demand_by_price(value[places], cost[places], mine, mine, ladder)
+        with self._lock:
+            self._demand += demand
+
+    def _no_demand(self) -> Floats:
+        return np.zeros((len(LADDER), len(self.coupons.campaigns)))
+
+    def _taken_demand(self) -> Floats:
+        with self._lock:
+            taken, self._demand = self._demand, self._no_demand()
+        return taken
+
     def _columns(self) -> Usage:
         nothing = Account()
         accounts = self._accounts
@@ -113,18 +160,19 @@ class LiveCoupons:
         )
 
     def _repriced(self, usage: Usage, now_time: int) -> Floats:
-        """The prices in the store, moved by what was spent since; those of no pace as they began.
+        """The prices in the store, made anew where due; those of no pace as they began.
 
         A campaign without a budget or without dates has no pace: nothing says what is due.
         """
         prices = self.first_prices.copy()
         paced = [place for place in range(len(prices)) if self._is_paced(place, now_time)]
         keys = [_price_key(self.coupons.campaigns[place].campaign) for place in paced]
+        demand = self._taken_demand()
         found: list[float] = []
 
         def change(values: list[bytes | None]) -> list[bytes | None]:
             moved = [
-                self._moved(place, value, usage, now_time)
+                self._moved(place, value, usage, demand, now_time)
                 for place, value in zip(paced, values, strict=True)
             ]
             found[:] = [float(pace.price[0]) for pace in moved]
@@ -141,27 +189,29 @@ class LiveCoupons:
             return False
         return campaign.start_time <= now_time < campaign.end_time
 
-    def _moved(self, place: int, value: bytes | None, usage: Usage, now_time: int) -> Pace:
+    def _moved(
+        self, place: int, value: bytes | None, usage: Usage, demand: Floats, now_time: int
+    ) -> Pace:
         campaign = self.coupons.campaigns[place]
         first, end = campaign.start_time or 0, campaign.end_time or UNLIMITED
         elapsed = (now_time - first) / (end - first)
         plan = self._plan(place, campaign.budget or 0)
         used = usage.campaign_spent[place : place + 1].astype(np.float64)
-        if value is None:
-            return start(plan, used, elapsed)
-        return repriced(plan, _decode(value), used, elapsed)
+        pace = start(plan, used, elapsed) if value is None else _decode(value)
+        return repriced(plan, noted(pace, demand[:, place : place + 1]), used, elapsed)
 
     def _plan(self, place: int, budget: int) -> Plan:
-        """The budget, spent evenly; a unit of it buys what the campaign's coupons earn on it."""
-        mine = self.coupons.campaign == place
-        face = np.maximum(self.coupons.face_value[mine], 1)
-        scale = float((self.coupons.margin[mine] / face).mean()) if mine.any() else 1.0
-        return Plan(
-            limit=np.array([float(budget)]),
-            price=self.first_prices[place : place + 1],
-            scale=np.array([max(scale, 1e-9)]),
-            curve=straight(1),
-        )
+        mine = slice(place, place + 1)
+        return steady(np.array([float(budget)]), self.first_prices[mine], self._scale[mine])
+
+
+def _earned_per_unit(coupons: Coupons) -> Floats:
+    """Mean margin over face value of each campaign's coupons, shape (campaigns,)."""
+    count = np.bincount(coupons.campaign, minlength=len(coupons.campaigns))
+    ratio = coupons.margin / np.maximum(coupons.face_value, 1)
+    total = np.bincount(coupons.campaign, ratio, len(coupons.campaigns))
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), 1.0)
+    return np.maximum(mean, 1e-9)
 
 
 def _price_key(campaign: str) -> bytes:
@@ -169,9 +219,13 @@ def _price_key(campaign: str) -> bytes:
 
 
 def _encode(pace: Pace) -> bytes:
-    return _PRICE.pack(float(pace.price[0]), float(pace.used[0]), pace.elapsed)
+    fixed = [*pace.price, *pace.used, pace.elapsed, *pace.spent, *pace.expected]
+    demand = [pace.seen[:, 0], pace.usual[:, 0], pace.fresh[:, 0]]
+    return np.concatenate([fixed, *demand]).astype("<f8").tobytes()
 
 
 def _decode(value: bytes) -> Pace:
-    price, used, elapsed = _PRICE.unpack(value)
-    return Pace(np.array([price]), np.array([used]), elapsed)
+    numbers = np.frombuffer(value, "<f8")
+    price, used, elapsed, spent, expected = numbers[:NUM_FIXED, None]
+    seen, usual, fresh = numbers[NUM_FIXED:].reshape(3, len(LADDER), 1)
+    return Pace(price, used, float(elapsed[0]), seen, usual, spent, expected, fresh)

@@ -1,17 +1,18 @@
 """The price of a budget here and now, so that each answer is near the best for the whole day.
 
-Offline a linear programme says what a unit of each resource (a campaign's money, a coupon's cap) is
-worth at the margin. An offer is worth showing for what its value exceeds the price of what it uses;
-that alone makes each answer near-optimal if the day is like the days before. As it never quite is,
-prices are moved as budgets are used: up where more is used than was planned for this time, down
-where less is. The step is that of dual mirror descent (Balseiro, Lu and Mirrokni 2020), with the
-plan drawn anew each time from what is left, so that an error is made up for and not carried along.
+Offline a linear programme says what a unit of each resource (a campaign's money) is worth at the
+margin. An offer is worth showing for what its value exceeds the price of what it uses; that alone
+makes each answer near-optimal if the day is like the days before. As it never quite is, the price
+is solved for again all day long (Agrawal, Wang and Ye 2014; Li and Ye 2022): it is the one at which
+what is still to come would use just what is left. What is to come is what training expects of the
+rest of the day at each of some prices, corrected twice: by what the visitors so far would have
+used at these prices, and by how much was used beside what that says.
 
 It is arithmetic on arrays: it knows no coupon, user, clock or store. A price guides; that no budget
 is ever exceeded is for the ledger to hold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,90 +24,139 @@ Codes = NDArray[np.int32]
 NONE: Final = -1
 """In a coupon's resources: the column is not used."""
 
-SPEED: Final = 1.5
-"""How far a log-price moves while all that is left falls due, if twice of it is used.
-
-Slow on purpose: what training learned of whole days says more than the last few claims do.
-"""
-
-MAX_MOVE: Final = 0.5
-"""How far a log-price moves in one step, at most, for each multiple of the plan in excess."""
+LADDER: Final = np.concatenate([[0.0], np.geomspace(0.05, 50.0, 31)])
+"""The prices for which demand is known, in `Plan.scale`; between them it is a straight line."""
 
 MIN_STEP: Final = 0.005
 """The share of the day that must pass between two steps."""
 
-MAX_EXCESS: Final = 3.0
-"""Use beyond this multiple of the plan counts as this much: a single large claim is no trend."""
+MEMORY: Final = 0.2
+"""After this share of the day what was seen and used counts for 1/e."""
 
-MIN_PRICE: Final = 1e-3
-MAX_PRICE: Final = 1e3
-"""Bounds of a price, in `Plan.scale`; below the lower one it is 0."""
+TRUST_IN_DEMAND: Final = 0.01
+"""The demand that training expects counts as much as this share of a day seen."""
 
-LAST_SHARE: Final = 0.01
-"""Less than this share of the day is planned as if this much were left."""
+TRUST_IN_USE: Final = 0.15
+"""That models are right about use counts as much as this share of the limit used."""
+
+ELASTICITY: Final = 1.0
+"""Where training says no more than a price: demand falls by so many percent for one of price."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What training says of the resources, each shape (resources,) but `curve`.
+    """What training says of the resources.
 
-    `limit`: how much there is. `price`: what a unit is worth when the day begins. `scale`: what a
-    unit buys on average, value per use, which says what a small price is. `curve`, shape
-    (points, resources): the share of each that should be used by evenly spaced times of the day,
-    from 0 to 1; a straight line where the days before say nothing.
+    `limit`, shape (resources,): how much there is. `price` (resources,): what a unit is worth when
+    the day begins. `scale` (resources,): what a unit buys on average, value per use. `demand`,
+    shape (points, prices, resources): how much would be used by evenly spaced times of the day,
+    from 0 to 1, at each price of the LADDER, if there were no limit.
     """
 
     limit: Floats
     price: Floats
     scale: Floats
-    curve: Floats
+    demand: Floats
 
-    def due(self, elapsed: float) -> Floats:
-        """The share of each resource that should be used by a share of the day, (resources,)."""
-        place = min(max(elapsed, 0.0), 1.0) * (len(self.curve) - 1)
-        low = min(int(place), len(self.curve) - 2)
+    @property
+    def ladder(self) -> Floats:
+        """The prices of `demand`, shape (prices, resources)."""
+        return LADDER[:, None] * self.scale
+
+    def demanded(self, elapsed: float) -> Floats:
+        """The demand until a share of the day, shape (prices, resources)."""
+        place = min(max(elapsed, 0.0), 1.0) * (len(self.demand) - 1)
+        low = min(int(place), len(self.demand) - 2)
         part = place - low
-        due: Floats = (1 - part) * self.curve[low] + part * self.curve[low + 1]
-        return due
+        demand: Floats = (1 - part) * self.demand[low] + part * self.demand[low + 1]
+        return demand
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Live prices, shape (resources,), and what they were made from.
+    """Live prices, and what they were made from; all fade but `price`, `used` and `fresh`.
 
-    `used`: of each resource when the prices were made. `elapsed`: the share of the day then.
+    `price` (resources,); `used` (resources,) and `elapsed`, the share of the day, when they were
+    made. `seen` and `usual`, (prices, resources): demand of those who came, and what the plan
+    expected of that time. `spent` and `expected`, (resources,): what was used, and what demand at
+    the prices then says. `fresh`, (prices, resources): demand since the prices were made.
     """
 
     price: Floats
     used: Floats
     elapsed: float
+    seen: Floats
+    usual: Floats
+    spent: Floats
+    expected: Floats
+    fresh: Floats
 
 
-def straight(num_resources: int, num_points: int = 2) -> Floats:
-    """The curve of a day of which nothing is known: evenly through."""
-    line = np.linspace(0.0, 1.0, num_points)
-    return np.repeat(line[:, None], num_resources, axis=1)
+def steady(limit: Floats, price: Floats, scale: Floats) -> Plan:
+    """A plan where training says prices alone: all day alike, and the price just right."""
+    ladder = LADDER[:, None] * scale
+    lowest = LADDER[1] * scale
+    ratio = np.maximum(ladder, lowest) / np.maximum(price, lowest)
+    whole = limit * ratio**-ELASTICITY
+    return Plan(limit, price, scale, np.stack([np.zeros_like(whole), whole]))
 
 
 def start(plan: Plan, used: Floats, elapsed: float = 0.0) -> Pace:
     """The prices of the plan, for when no live ones are known."""
-    return Pace(plan.price.astype(np.float64), used.astype(np.float64), elapsed)
+    none, nothing = np.zeros_like(plan.ladder), np.zeros_like(plan.limit)
+    price = plan.price.astype(np.float64)
+    return Pace(price, used.astype(np.float64), elapsed, none, none, nothing, nothing, fresh=none)
+
+
+def noted(pace: Pace, demand: Floats) -> Pace:
+    """With the demand, (prices, resources), of visitors who came since."""
+    return replace(pace, fresh=pace.fresh + demand)
 
 
 def repriced(plan: Plan, pace: Pace, used: Floats, elapsed: float) -> Pace:
     """The prices at `elapsed`, with `used` of each resource by then; the same within MIN_STEP.
 
-    What is due in a step is the part of what was left that the plan gives to that time.
+    Where no demand was noted, what the plan expects stands for it.
     """
-    if elapsed - pace.elapsed < MIN_STEP:
+    step = elapsed - pace.elapsed
+    if step < MIN_STEP:
         return pace
-    step = _due_since(plan, pace, elapsed)
-    left = np.maximum(plan.limit - pace.used, 1e-12)
-    excess = np.minimum((used - pace.used) / (left * step), MAX_EXCESS) - 1.0
-    low, high = MIN_PRICE * plan.scale, MAX_PRICE * plan.scale
-    gain = np.minimum(SPEED * step, MAX_MOVE)
-    moved = np.clip(np.maximum(pace.price, low) * np.exp(gain * excess), low, high)
-    return Pace(np.where(moved > low, moved, 0.0), used.astype(np.float64), elapsed)
+    kept = float(np.exp(-step / MEMORY))
+    planned = plan.demanded(elapsed) - plan.demanded(pace.elapsed)
+    is_seen = pace.fresh[0] > 0
+    came = np.where(is_seen, pace.fresh, planned * _busier(plan, pace))
+    now = Pace(
+        price=pace.price,
+        used=used.astype(np.float64),
+        elapsed=elapsed,
+        seen=np.where(is_seen, kept * pace.seen + pace.fresh, pace.seen),
+        usual=np.where(is_seen, kept * pace.usual + planned, pace.usual),
+        spent=kept * pace.spent + used - pace.used,
+        expected=kept * pace.expected + _at(plan.ladder, came, pace.price),
+        fresh=np.zeros_like(pace.fresh),
+    )
+    return replace(now, price=_solved(plan, now))
+
+
+def demand_by_price(
+    value: Floats, cost: Floats, block: NDArray[np.int64], resource: Codes, ladder: Floats
+) -> Floats:
+    """What offers would use at each price, shape (prices, resources), the best of each block given.
+
+    `value`, `cost`, `block` and `resource`, shape (n,), of pairs of a visitor and an offer; those
+    of one block (a visitor and a campaign) lie together and use the same resource.
+    """
+    if not len(value):
+        return np.zeros_like(ladder)
+    starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
+    net = value - ladder[:, resource] * cost
+    best = np.maximum.reduceat(net, starts, axis=1)
+    sizes = np.diff(starts, append=len(value))
+    is_given = (net > 0) & (net >= np.repeat(best, sizes, axis=1))
+    used = np.maximum.reduceat(np.where(is_given, cost, 0.0), starts, axis=1)
+    of_block = resource[starts][:, None] == np.arange(ladder.shape[1])
+    total: Floats = used @ of_block.astype(np.float64)
+    return total
 
 
 def net_values(value: Floats, price: Floats, resource: Codes, use: Floats) -> Floats:
@@ -125,8 +175,30 @@ def fitting(left: Floats, resource: Codes, need: Floats) -> NDArray[np.bool_]:
     return np.asarray((need <= padded[resource]).all(axis=1), bool)
 
 
-def _due_since(plan: Plan, pace: Pace, elapsed: float) -> Floats:
-    """Of what was left at the last step, the share that was due until now, (resources,)."""
-    before, now = plan.due(pace.elapsed), plan.due(elapsed)
-    rest = np.maximum(1.0 - before, LAST_SHARE)
-    return np.clip((now - before) / rest, 1e-6, 1.0)
+def _busier(plan: Plan, pace: Pace) -> Floats:
+    """Demand seen over demand expected, at each price, shape (prices, resources)."""
+    trust = TRUST_IN_DEMAND * plan.demand[-1] + 1e-12
+    ratio: Floats = (pace.seen + trust) / (pace.usual + trust)
+    return ratio
+
+
+def _solved(plan: Plan, pace: Pace) -> Floats:
+    """The price at which the rest of the day uses what is left, shape (resources,)."""
+    trust = TRUST_IN_USE * plan.limit + 1e-12
+    surplus_use = (pace.spent + trust) / (pace.expected + trust)
+    rest = (plan.demand[-1] - plan.demanded(pace.elapsed)) * _busier(plan, pace) * surplus_use
+    left = np.maximum(plan.limit - pace.used, 0.0)
+    falling = np.minimum.accumulate(rest, axis=0)
+    ladder = plan.ladder
+    return np.array(
+        [
+            np.interp(left[one], falling[::-1, one], ladder[::-1, one])
+            for one in range(len(plan.limit))
+        ]
+    )
+
+
+def _at(ladder: Floats, demand: Floats, price: Floats) -> Floats:
+    """Demand at a price, shape (resources,), from that at the prices of a ladder."""
+    pairs = enumerate(price)
+    return np.array([np.interp(value, ladder[:, one], demand[:, one]) for one, value in pairs])

@@ -58,8 +58,11 @@ class CouponShelf:
         totals = query.state.totals[0]
         num_baskets = float(totals["num_baskets"])
         found = estimate(self.coupons, self.models, query.history, num_baskets, shown)
-        prices = self._prices(query.time)
-        values = worth(self.coupons, found, np.maximum(self._cost(verdicts), 0), prices)
+        cost = np.maximum(self._cost(verdicts), 0)
+        if self.live is not None:
+            free = worth(self.coupons, found, cost, np.zeros(len(self.coupons.campaigns)))
+            self.live.note(free, found.redemption * cost, shown)
+        values = worth(self.coupons, found, cost, self._prices(query.time))
         values += OWN_GOODS_WEIGHT * found.own_goods
         shown &= values > 0
         shown[list(held)] = True

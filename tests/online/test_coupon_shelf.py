@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from aisle.bundle.v1 import bundle_pb2
@@ -206,6 +207,26 @@ def test_prices_rise_when_more_is_spent_than_planned_and_fall_again(
     assert fallen < risen
 
 
+def test_prices_follow_what_the_visitors_of_all_workers_could_be_shown(
+    catalog: Catalog, ledger: Ledger
+) -> None:
+    coupons = columns(catalog, coupon("a", discount=amount(4)), campaigns=PLANNED)
+    store, first = MemoryStore(), np.array([1.0])
+    live, another = (LiveCoupons(coupons, ledger, store, first) for _ in range(2))
+    alone = LiveCoupons(coupons, ledger, MemoryStore(), first)
+    assert live.prices(NOW) == another.prices(NOW) == alone.prices(NOW) == [1.0]
+    cost, shown = np.array([0.8 * ONE]), np.ones(1, bool)
+    for worker in (live, another):
+        for _ in range(300):  # in a tenth of the time more than the budget, at prices up to 3
+            worker.note(3.0 * cost, cost, shown)
+    for number in range(12):
+        ledger.claim(claim_of(coupons, 0, str(number), NOW))
+    (risen,) = live.prices(NOW + DAY)
+    assert risen > alone.prices(NOW + DAY)[0]
+    assert another.prices(NOW + DAY).tolist() == [risen]
+    assert live.prices(NOW + 2 * DAY)[0] > alone.prices(NOW + 2 * DAY)[0]
+
+
 def test_a_campaign_without_an_end_has_no_pace(catalog: Catalog, ledger: Ledger) -> None:
     endless = (Campaign("spring", budget=10 * ONE),)
     coupons = columns(catalog, coupon("a"), campaigns=endless)
@@ -284,6 +305,23 @@ def test_a_network_is_read_and_asked(tmp_path: Path, snapshot: Snapshot, catalog
     shelf = shelf_of(coupons, catalog, models)
     scores = {item.item: item.score for item in shelf.recommend(query, Known(), (), 5)}
     assert scores == pytest.approx({"a": 0.5, "b": 3 / 4})  # sigmoid(log 3)
+
+
+def test_models_are_asked_about_what_may_be_shown_only(
+    snapshot: Snapshot, catalog: Catalog
+) -> None:
+    ended = replace(coupon("b"), end_time=NOW - DAY)
+    coupons = columns(catalog, *each_its_own(coupon("a"), ended, coupon("c")))
+    num_asked: list[int] = []
+
+    def half(features: NDArray[np.float32]) -> NDArray[np.float64]:
+        num_asked.append(len(features))
+        return np.full(len(features), 0.5)
+
+    shelf = shelf_of(coupons, catalog, replace(base_rates_only(coupons), redemption=half))
+    assert offered(shelf, snapshot) == ["a", "c"]
+    assert offered(shelf, snapshot, exclude_items=("a", "c")) == []
+    assert num_asked == [2]
 
 
 @pytest.mark.parametrize(

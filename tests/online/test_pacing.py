@@ -1,24 +1,31 @@
-"""Prices of budgets through a day: known moves, and budgets that last."""
+"""Prices of budgets through a day: known solutions, and budgets that last."""
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from online.coupons.pacing import (
+    LADDER,
     MIN_STEP,
     NONE,
-    SPEED,
+    TRUST_IN_USE,
     Pace,
     Plan,
+    demand_by_price,
     fitting,
     net_values,
+    noted,
     repriced,
     start,
-    straight,
+    steady,
 )
+
+Floats = NDArray[np.float64]
+ONE = np.zeros(1, np.int32)
 
 
 def plan(price: float, limit: float = 100.0) -> Plan:
-    return Plan(np.array([limit]), np.array([price]), np.array([1.0]), straight(1))
+    return steady(np.array([limit]), np.array([price]), np.array([1.0]))
 
 
 def test_net_values_against_counting_by_hand() -> None:
@@ -34,11 +41,29 @@ def test_what_is_left_must_hold_a_claim() -> None:
     np.testing.assert_array_equal(fitting(np.array([5.0]), resource, need), [True, False, True])
 
 
-@pytest.mark.parametrize(("used", "sign"), [(5.0, 0), (10.0, 1), (0.0, -1)])
-def test_prices_follow_what_is_used_beside_the_plan(used: float, sign: int) -> None:
-    """A twentieth of the day is due 5 of 100."""
+def test_demand_by_price_against_one_price_after_the_other() -> None:
+    rng = np.random.default_rng(3)
+    size, ladder = 60, np.array([[0.0, 0.0], [0.5, 1.0], [2.0, 3.0]])
+    block = np.sort(rng.integers(0, 20, size))
+    resource = (block % 2).astype(np.int32)
+    value, cost = rng.normal(1, 1, size), rng.uniform(0.1, 1, size)
+    expected = np.zeros_like(ladder)
+    for number, prices in enumerate(ladder):
+        for one in np.unique(block):
+            rows = np.flatnonzero(block == one)
+            net = value[rows] - prices[resource[rows]] * cost[rows]
+            if net.max() > 0:
+                expected[number, resource[rows[0]]] += cost[rows[net.argmax()]]
+    np.testing.assert_allclose(demand_by_price(value, cost, block, resource, ladder), expected)
+
+
+@pytest.mark.parametrize("used", [0.0, 5.0, 10.0, 40.0])
+def test_prices_without_visitors_follow_what_is_used_beside_the_plan(used: float) -> None:
+    """Demand falls by one percent for one of price; a twentieth of the day is due 5 of 100."""
     pace = repriced(plan(2.0), start(plan(2.0), np.zeros(1)), np.array([used]), 0.05)
-    assert pace.price[0] == pytest.approx(2.0 * np.exp(sign * SPEED * 0.05))
+    trust = 100 * TRUST_IN_USE
+    rest = 95.0 * (used + trust) / (5.0 + trust)
+    assert pace.price[0] == pytest.approx(2.0 * rest / (100 - used), rel=0.02)
 
 
 def test_within_a_step_prices_stay() -> None:
@@ -47,37 +72,70 @@ def test_within_a_step_prices_stay() -> None:
     assert repriced(plan(2.0), pace, np.ones(1), 0.2) is pace
 
 
-def test_a_curve_says_when_use_is_due() -> None:
-    late = Plan(np.array([100.0]), np.array([1.0]), np.array([1.0]), np.array([[0], [0.1], [1.0]]))
-    assert late.due(0.5)[0] == pytest.approx(0.1)
-    assert late.due(0.75)[0] == pytest.approx(0.55)
-    early = repriced(late, start(late, np.zeros(1)), np.array([10.0]), 0.5)
-    assert early.price[0] == pytest.approx(1.0)
+def test_what_is_expected_later_is_kept_for() -> None:
+    """A tenth of the demand is expected by noon: using a tenth by then leaves the price."""
+    even = plan(1.0)
+    late = Plan(
+        even.limit,
+        even.price,
+        even.scale,
+        np.array([0.0, 0.1, 1.0])[:, None, None] * even.demand[-1],
+    )
+    assert late.demanded(0.75)[:, 0] == pytest.approx(0.55 * late.demand[-1][:, 0])
+    used = np.array([10.0])
+    of_late = repriced(late, start(late, np.zeros(1)), used, 0.5)
+    assert of_late.price[0] == pytest.approx(1.0, rel=0.02)
+    of_even = repriced(even, start(even, np.zeros(1)), used, 0.5)
+    assert of_even.price[0] < 0.7
 
 
-@pytest.mark.parametrize(("first", "share"), [(1.0, 0.8), (4.0, 0.8), (0.25, 0.55), (0.0, 0.5)])
-def test_a_wrong_price_is_put_right_through_the_day(first: float, share: float) -> None:
+def test_twice_the_visitors_are_priced_before_they_use_anything() -> None:
+    """All else as planned, 20 times the demand in a tenth of the day; used is what was due."""
+    day = plan(1.0)
+    crowd = 20 * (day.demanded(0.1) - day.demanded(0.0))
+    pace = noted(start(day, np.zeros(1)), crowd)
+    assert repriced(day, pace, np.array([10.0]), 0.1).price[0] > 1.5
+
+
+def spend(day: Plan, values: Floats, *, is_noted: bool) -> tuple[float, float]:
+    """What is earned and used if each asks for one unit of the only resource, in order."""
+    pace, used, earned = start(day, np.zeros(1)), np.zeros(1), 0.0
+    for number, worth in enumerate(values):
+        pace = repriced(day, pace, used, number / len(values))
+        value, cost = np.array([worth]), np.ones(1)
+        if is_noted:
+            pace = noted(pace, demand_by_price(value, cost, np.zeros(1, np.int64), ONE, day.ladder))
+        net = net_values(value, pace.price, ONE[:, None], cost[:, None])
+        if net[0] > 0 and used[0] + 1 <= day.limit[0]:
+            used += 1
+            earned += worth
+    return earned, float(used[0])
+
+
+@pytest.mark.parametrize("first", [0.0, 0.25, 1.0, 3.0, 4.0, 12.0])
+def test_a_wrong_price_is_put_right_through_the_day(first: float) -> None:
     """Values per unit are uniform on 0 to 4, 1,000 ask for one of 250 units: the price is 3.
 
-    First come, first served earns .57: a price that begins far too low does no better.
+    First come, first served earns .57 of what the best 250 do.
     """
-    rng = np.random.default_rng(1)
-    day = plan(first, 250.0)
-    pace, used, earned = start(day, np.zeros(1)), np.zeros(1), 0.0
-    for number in range(1_000):
-        pace = repriced(day, pace, used, number / 1_000)
-        value = np.array([4 * rng.random()])
-        net = net_values(value, pace.price, np.zeros((1, 1), np.int32), np.ones((1, 1)))
-        if net[0] > 0 and used[0] + 1 <= 250:
-            used += 1
-            earned += float(value[0])
-    assert used[0] <= 250
-    assert earned > share * 250 * 3.5
+    values = 4 * np.random.default_rng(1).random(1_000)
+    earned, used = spend(plan(first, 250.0), values, is_noted=True)
+    assert used <= 250
+    assert earned > 0.97 * np.sort(values)[-250:].sum()
 
 
-def test_prices_stay_within_bounds() -> None:
-    pace = Pace(np.array([1e3]), np.zeros(1), 0.0)
-    high = repriced(plan(1e3), pace, np.array([90.0]), 0.9)
-    assert high.price[0] <= 1e3
-    low = repriced(plan(0.0), start(plan(0.0), np.zeros(1)), np.zeros(1), 0.9)
-    assert low.price[0] == 0.0
+@pytest.mark.parametrize(("first", "share"), [(0.25, 0.7), (1.0, 0.9), (4.0, 0.97), (12.0, 0.9)])
+def test_use_alone_puts_a_price_right_more_slowly(first: float, share: float) -> None:
+    """The same day where nobody says what visitors ask for."""
+    values = 4 * np.random.default_rng(1).random(1_000)
+    earned, used = spend(plan(first, 250.0), values, is_noted=False)
+    assert used <= 250
+    assert earned > share * np.sort(values)[-250:].sum()
+
+
+def test_prices_stay_on_the_ladder() -> None:
+    pace = start(plan(1.0), np.zeros(1))
+    spent: Pace = repriced(plan(1.0), pace, np.array([100.0]), 0.5)
+    assert spent.price[0] == pytest.approx(LADDER[-1])
+    unused = repriced(plan(0.0), start(plan(0.0), np.zeros(1)), np.zeros(1), 0.9)
+    assert unused.price[0] == 0.0
