@@ -139,7 +139,7 @@ def repriced(plan: Plan, pace: Pace, used: Floats, elapsed: float) -> Pace:
 
 
 def demand_by_price(
-    value: Floats, cost: Floats, block: NDArray[np.int64], resource: Codes, ladder: Floats
+    value: Floats, cost: Floats, block: NDArray[np.int64] | Codes, resource: Codes, ladder: Floats
 ) -> Floats:
     """What offers would use at each price, shape (prices, resources), the best of each block given.
 
