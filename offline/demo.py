@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from feature_store.ids import Pseudonymizer, load_key
-from feature_store.pointer import serving_folder
+from feature_store.pointer import read_pointer
 from feature_store.registry import Registry
 from feature_store.store import open_store
 from offline.adapters.complete_journey import complete_journey_sources
@@ -108,13 +108,13 @@ def run(args: argparse.Namespace) -> int:
             _talk(address, exchange)
         latencies_ms = _time_requests(client)
     step("Writing to 200 households: a campaign's mails, to be looked at before they are sent")
-    preview = _campaign(home, trained.refit.bundle_id, progress)
+    preview = _campaign(home, progress)
     pages = {"preview": str(preview), "report": str(trained.page)}
     print(json.dumps(_figures(trained, latencies_ms) | pages))
     return 0
 
 
-def _campaign(home: Home, bundle_id: str, progress: Progress) -> Path:
+def _campaign(home: Home, progress: Progress) -> Path:
     """Export a small campaign, as `python -m offline export --campaign` does; its preview page."""
     folder = home.path / "campaign"
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +123,7 @@ def _campaign(home: Home, bundle_id: str, progress: Progress) -> Path:
     (folder / "people.csv").write_text("household,name\n" + people)
     (folder / "campaign.toml").write_text(CAMPAIGN)
     campaign = read_campaign(folder / "campaign.toml")
-    job = Job(campaign, home, serving_folder(home.path) / bundle_id, folder / "export")
+    job = Job(campaign, home, read_pointer(home.path).directory, folder / "export")
     print_manifest(export_campaign(job, progress), job.folder.path)
     return job.folder.path / PREVIEW
 
