@@ -135,7 +135,8 @@ def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
 
 def _p99(times_ms: Sequence[float]) -> float:
     """The time that 99 of 100 turns do not exceed; the first ten turns warm up."""
-    return round(float(np.percentile(times_ms[NUM_WARM_UPS:], 99)), 2)
+    counted = times_ms[NUM_WARM_UPS:] or times_ms
+    return round(float(np.percentile(counted, 99)), 2)
 
 
 def _pairs(played: Sequence[Sequence[Played]]) -> list[str]:

@@ -19,6 +19,7 @@ from online.engine import Engine
 from online.errors import RequestError
 from online.explain.reasons import CHOSEN
 from online.offering.allowed import mask_of
+from online.placements import MAX_PAGE_SIZE
 from online.types import Degraded, PurchaseMode, Quota, Reason, Request, SlateItem
 
 NUM_CARDS: Final = 5
@@ -98,10 +99,12 @@ class Finder:
     def together(
         self, items: Sequence[str], wishes: Sequence[Wish], exclude: Sequence[str]
     ) -> Found:
-        """What is bought together with these items; `wishes` may only rule out."""
+        """What is bought together with these items, each title once; `wishes` may only rule out."""
         text = self.filter(wishes, Strictness.PLAIN)
-        found = self._ask(TOGETHER, text, exclude, context_items=tuple(items))
-        return replace(found, items=_from(found.items, TOGETHER_SOURCES))
+        asked = {"context_items": tuple(items), "page_size": MAX_PAGE_SIZE}
+        found = self._ask(TOGETHER, text, exclude, **asked)
+        cards = self._other_titles(items, _from(found.items, TOGETHER_SOURCES))
+        return replace(found, items=cards[:NUM_CARDS])
 
     def coupons(self, only: Sequence[str] = ()) -> Found:
         """Coupons that the shopper may use, of `only` at most one; none where there are none."""
@@ -145,6 +148,18 @@ class Finder:
         prices = self.engine.snapshot.catalog.price[np.flatnonzero(mask)]
         lowest = np.sort(prices[prices > 0])[:num]
         return [Decimal(round(float(price) * 100)) / 100 for price in lowest]
+
+    def _other_titles(
+        self, items: Sequence[str], cards: Sequence[SlateItem]
+    ) -> tuple[SlateItem, ...]:
+        """The first card of each title, but for those that are called like one of the items."""
+        catalog = self.engine.snapshot.catalog
+        indexes = [index for index in catalog.indexes_of(items).tolist() if index >= 0]
+        own = {catalog.title[index] for index in indexes}
+        by_title: dict[str, SlateItem] = {}
+        for card in cards:
+            by_title.setdefault(catalog.title[card.index], card)
+        return tuple(card for title, card in by_title.items() if title not in own)
 
     def _ask(self, placement: str, text: str, exclude: Sequence[str], **changes: object) -> Found:
         asked = {"page_size": NUM_CARDS, **changes}

@@ -102,7 +102,7 @@ class Replies:
         if self.followed.clashes:
             return self._question("ask_price", "price", Aspect.PRICE)
         wishes, key, exclude = self._sharpened()
-        if not any(_narrows(wish) for wish in wishes):
+        if intent not in _BASES and not any(_narrows(wish) for wish in wishes):
             if intent is Intent.REFINE:  # of what? Anything would be a guess
                 return self._question("ask_category", "hello", Aspect.CATEGORY, wishes)
             return self._open(wishes)
