@@ -22,7 +22,7 @@ from feature_store.pointer import read_pointer
 from feature_store.schema import MICROSECONDS_PER_DAY, PRODUCTS
 from feature_store.store import OnlineStore, open_store
 from offline.home import Home
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import staging
 from offline.ingest.tables import polars_schema, scan_products, table_path
 
 KEEP_DAYS: Final = 30

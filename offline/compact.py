@@ -29,8 +29,7 @@ from offline.exposures import exposure_table, merge_exposures
 from offline.home import Home
 from offline.ingest.days import MergedDays, merge_days, publish_days
 from offline.ingest.files import Source
-from offline.ingest.job import Limits
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import Limits, staging
 from offline.ingest.keyed import publish_quarantine, quarantine_path
 from offline.ingest.rules import REASON, ROW_NUMBER, quarantine_schema
 from offline.ingest.tables import TIME, day_folder, polars_schema
@@ -110,13 +109,13 @@ def _move_events(logs: Logs, tables: Path, folder: Path, progress: Progress) -> 
         return 0
     with progress.task("storing events", hours.total()) as advance:
         merged = merge_days(tables, parts, hours, folder, Limits().span_rows, advance)
-    _publish(tables, merged)
+    publish(tables, merged)
     for worker, sequence in ends.items():
         logs[worker].mark_compacted(sequence)
     return sum(merged.num_new.values())
 
 
-def _publish(tables: Path, merged: MergedDays) -> None:
+def publish(tables: Path, merged: MergedDays) -> None:
     """Put merged days in place: their content is on the disk before, their names are after."""
     for path in (merged.folder / EVENTS.name).rglob("*.parquet"):
         flush(path)
@@ -148,7 +147,7 @@ def _move_refused(worker: int, log: EventLog, tables: Path, folder: Path) -> int
     num_moved = 0
     for batch in _batches(log.read_refused):
         part = folder / f"refused-{worker:03}-{batch[0].sequence:012}.parquet"
-        rows = _refused_table(worker, batch)
+        rows = refused_table(worker, batch)
         rows.write_parquet(part)
         places = rows.select("source", "fingerprint").iter_rows()
         sources = [Source(name, fingerprint, 1, rows.lazy()) for name, fingerprint in places]
@@ -180,7 +179,7 @@ def event_table(events: Sequence[Event]) -> pl.DataFrame:
     )
 
 
-def _refused_table(worker: int, refused: Sequence[RefusedEvent]) -> pl.DataFrame:
+def refused_table(worker: int, refused: Sequence[RefusedEvent]) -> pl.DataFrame:
     """Rows as in the quarantine of an ingestion; each is a source content of its own.
 
     So moving a row twice, after a crash, replaces it.

@@ -19,14 +19,11 @@ from feature_store.event_log.tables import APPLIED, MERGED, exposure_of
 from feature_store.events import Merge, from_row
 from feature_store.schema import EVENTS as EVENTS_TABLE
 from offline.arrivals import keep_arrivals
-from offline.compact import BATCH_ROWS, Compacted, event_table
-from offline.compact import _publish as publish
-from offline.compact import _refused_table as refused_table
+from offline.compact import BATCH_ROWS, Compacted, event_table, publish, refused_table
 from offline.exposures import exposure_table, merge_exposures
 from offline.ingest.days import merge_days
 from offline.ingest.files import Source
-from offline.ingest.job import Limits
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import Limits, staging
 from offline.ingest.keyed import publish_quarantine, quarantine_path
 from offline.ingest.tally import MICROSECONDS_PER_HOUR
 from offline.people import merge_table, store_merges

@@ -38,7 +38,7 @@ from offline.campaigns.parts import forget_rows
 from offline.compact import EVENT_LOG
 from offline.home import Home
 from offline.increments import WORK_FOLDER
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import staging
 from offline.ingest.tables import scan_table
 from offline.progress import QUIET, Progress
 

@@ -26,7 +26,7 @@ from feature_store.state import record_key
 from feature_store.store import OnlineStore, Record
 from offline.arrivals import read_arrivals
 from offline.by_user import ROW_DTYPE, Rows, part_path, users_of
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import staging
 from offline.ingest.tables import day_files, days, scan_parts
 from offline.progress import Progress
 from offline.spreading import owners_of, spread_days

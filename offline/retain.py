@@ -29,7 +29,7 @@ from feature_store.store import OnlineStore, open_store
 from offline.compact import EVENT_LOG
 from offline.errors import InputError
 from offline.home import Home
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import staging
 from offline.ingest.keyed import quarantine_path
 from offline.ingest.tables import day_of, instant, scan_table, table_path
 from offline.progress import QUIET, Progress

@@ -26,8 +26,7 @@ from offline.exposures import EXPOSURES_SCHEMA, merge_exposures
 from offline.home import Home
 from offline.increments import WORK_FOLDER, Site, bring_up
 from offline.ingest.files import Source
-from offline.ingest.job import IngestJob, ingest
-from offline.ingest.job import _staging as staging
+from offline.ingest.job import IngestJob, ingest, staging
 from offline.ingest.tables import TIME, polars_schema
 from offline.materialize import erased_of
 from offline.people import write_people

@@ -72,7 +72,7 @@ def ingest(
     when the input is not what it claims, QuarantineLimitError when too many rows are bad and
     TablesInUseError when another ingestion writes to the same folder.
     """
-    with _staging(job.out) as folder:
+    with staging(job.out) as folder:
         spiller = Spiller(folder, job.mapping, pseudonymizer, job.limits.batch_rows, tombstones)
         for name, sources in job.sources.items():
             spiller.check(TABLES[name], sources)
@@ -164,7 +164,7 @@ def _write_summary(root: Path, summary: Summary, folder: Path) -> None:
 
 
 @contextmanager
-def _staging(root: Path) -> Iterator[Path]:
+def staging(root: Path) -> Iterator[Path]:
     """An empty hidden folder in `root` that no other ingestion uses; gone afterwards."""
     root.mkdir(parents=True, exist_ok=True)
     folder = root / _STAGING_FOLDER
