@@ -63,8 +63,9 @@ class EmbeddedLog:
         self._lock = threading.Lock()
         with self._failures():
             directory.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(self._path)
             self._shared = _Version(directory / VERSION_FILE)
+            with self._shared.alone():
+                self._connection = _connect(self._path)
             self._shared.raise_to(self._newest())
 
     @property
@@ -164,7 +165,7 @@ class _Version:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a+b")
-        with self._alone():
+        with self.alone():
             if self._file.seek(0, 2) < VERSION_BYTES:
                 self._file.truncate(VERSION_BYTES)
         self._map = mmap.mmap(self._file.fileno(), VERSION_BYTES)
@@ -176,7 +177,7 @@ class _Version:
 
     def raise_to(self, number: int) -> None:
         """Make it at least `number`."""
-        with self._alone():
+        with self.alone():
             self._numbers[0] = max(self._numbers[0], number)
 
     def close(self) -> None:
@@ -186,7 +187,8 @@ class _Version:
             self._file.close()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """While no other process has it so."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             yield
