@@ -17,7 +17,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 MICROS: Final = 1_000_000
+MAIL: Final = "mail"
+"""The channel that needs the user's consent to mails."""
+
 CENT: Final = MICROS // 100
+HOURS_OF_WEEK: Final = 168
 
 COUPONS_FILE: Final = "coupons/coupons.json"
 MODELS_FILE: Final = "coupons/models.json"
@@ -109,17 +113,28 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """What a campaign's users would use of its budget: `micros` at each of some rising `prices`."""
+
+    prices: tuple[float, ...]
+    micros: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What was learned of coupons; None: nothing, and the base rates stand for it.
 
     `redemption`: the calibrated probability that a coupon that is shown is redeemed. `uplift`: by
     how much showing it raises the probability of a basket. `shadow_prices`: by campaign, what
-    a unit of its budget is worth beyond itself when serving starts.
+    a unit of its budget is worth beyond itself when serving starts. `demand`: by campaign, where it
+    is known. `visits`: shares by hour of the week from Monday 0:00 UTC; empty: not known.
     """
 
     redemption: Model | None = None
     uplift: Model | None = None
     shadow_prices: Mapping[str, float] = field(default_factory=dict)
+    demand: Mapping[str, Demand] = field(default_factory=dict)
+    visits: tuple[float, ...] = ()
 
 
 NOTHING_LEARNED: Final = Learned()
@@ -175,7 +190,16 @@ def encode_learned(learned: Learned) -> dict[str, Any]:
 def decode_learned(content: Mapping[str, Any]) -> Learned:
     """What `encode_learned` wrote."""
     models = {name: _model(content[name]) for name in ("redemption", "uplift")}
-    return Learned(shadow_prices=content["shadow_prices"], **models)
+    demand = {
+        campaign: Demand(tuple(row["prices"]), tuple(row["micros"]))
+        for campaign, row in content.get("demand", {}).items()  # bundles of before have none
+    }
+    return Learned(
+        shadow_prices=content["shadow_prices"],
+        demand=demand,
+        visits=tuple(content.get("visits", ())),
+        **models,
+    )
 
 
 def _model(row: Mapping[str, Any] | None) -> Model | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEY_VARIABLE: Final = "AISLE_PSEUDONYM_KEY"
+FORMER_KEY_VARIABLE: Final = "AISLE_PSEUDONYM_KEY_PREVIOUS"
 KEY_FILE: Final = "pseudonym.key"
 MIN_KEY_BYTES: Final = 16
 
@@ -59,6 +60,18 @@ def load_key(home: Path, environment: Mapping[str, str] = os.environ) -> bytes:
         return bytes.fromhex(value)
     except ValueError:
         raise SettingsError(f"{KEY_VARIABLE} must be hexadecimal digits, e.g. 64 of them") from None
+
+
+def load_former_key(environment: Mapping[str, str] = os.environ) -> bytes | None:
+    """The pseudonym key before, while it is rotated; None when it is not.
+
+    Raises SettingsError when the variable is not hexadecimal.
+    """
+    value = environment.get(FORMER_KEY_VARIABLE)
+    try:
+        return bytes.fromhex(value) if value else None
+    except ValueError:
+        raise SettingsError(f"{FORMER_KEY_VARIABLE} must be hexadecimal digits") from None
 
 
 def key_from_file(path: Path, first: bytes) -> bytes:

@@ -5,8 +5,9 @@ asks whether its mark is there. That needs no list of pseudonyms, finds people w
 a restored backup, and may be run again at any time: killed at any moment, run it again.
 
 Taken care of below the home: tables with their quarantine and exposures, spools, exports, the
-online store and the pages that it left behind. Bundles hold nothing keyed by a user. Out of reach
-are files elsewhere (name exports with --also), backups, and what a disk keeps of deleted files.
+online store and the pages that it left behind, and the ledger of coupon claims. Bundles hold
+nothing keyed by a user. Out of reach are files elsewhere (name exports with --also), backups, and
+what a disk keeps of deleted files.
 """
 
 import argparse
@@ -24,10 +25,11 @@ from typing import Final
 
 import polars as pl
 
-from feature_store.audit import AUDIT_FOLDER, ERASED, OFFLINE_PLACES, SCHEDULED, Audit
+from feature_store.audit import AUDIT_FOLDER, ERASED, LEDGER, OFFLINE_PLACES, SCHEDULED, Audit
 from feature_store.durable import flush, replace_file
 from feature_store.event_log import EventLog, spool_workers
 from feature_store.ids import load_key
+from feature_store.ledger import open_ledger
 from feature_store.people import PSEUDONYM_BYTES, SOURCES_PREFIX, decode_sources, encode_sources
 from feature_store.schema import MERGES
 from feature_store.served import PARITY_FOLDER, forget
@@ -74,7 +76,8 @@ def erase(
 ) -> Erased:
     """Remove everybody who has a mark; `also` names folders with exports outside of the home.
 
-    Raises TablesInUseError while another job writes the tables.
+    Raises TablesInUseError while another job writes the tables, LedgerError when the ledger
+    cannot be reached.
     """
     with staging(tables), closing(open_store(home.store)) as store:
         tombstones.add(key.removeprefix(MARK_PREFIX) for key, _ in store.scan(MARK_PREFIX))
@@ -88,6 +91,7 @@ def erase(
                     advance(1)
             found[EVENT_SPOOL] = _erase_spools(home.path / EVENT_LOG, tombstones)
             found[ONLINE_STORE] = _erase_records(store, tombstones)
+            found[LEDGER] = _erase_claims(home.ledger, tombstones)
             found["exports"] += forget(home.path / PARITY_FOLDER, tombstones.has_pseudonym)
             shutil.rmtree(home.path / WORK_FOLDER, ignore_errors=True)  # of a job that was killed
     is_open = home.store.startswith("lmdb:") and not rewrite(Path(home.store[5:]))
@@ -208,6 +212,20 @@ def _erase_records(store: OnlineStore, tombstones: Tombstones) -> int:
     return len(keys)
 
 
+def _erase_claims(address: str, tombstones: Tombstones) -> int:
+    """Take them out of the ledger, whose sums stay; how many claims there were."""
+    scheme, _, path = address.partition(":")
+    if scheme == "sqlite" and not Path(path).exists():
+        return 0
+    with closing(open_ledger(address)) as ledger:
+        theirs = [
+            user for user in ledger.users() if _is_erased(user.rpartition("/")[2], tombstones)
+        ]
+        num_claims = sum(ledger.forget(user) for user in theirs)
+        ledger.shred()
+        return num_claims
+
+
 def _unlist(store: OnlineStore, tombstones: Tombstones) -> None:
     """A user's list of what was merged into them may name a visit that was erased alone."""
 
@@ -226,7 +244,7 @@ def _complete(home: Path, found: Mapping[str, int], now_time: int, is_open: bool
     """
     num_complete = 0
     for audit in _pending(home):
-        for name in (ONLINE_STORE, EVENT_SPOOL, *OFFLINE_PLACES):
+        for name in (ONLINE_STORE, EVENT_SPOOL, LEDGER, *OFFLINE_PLACES):
             state = SCHEDULED if name == STORE_FILES and is_open else ERASED
             audit.found(name, found.get(name, 0), state)
         if not is_open:

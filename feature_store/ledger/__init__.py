@@ -5,6 +5,7 @@ than its budget holds, no more claims count than its cap allows, and a claim tha
 is there. One small seam: SQLite for the processes of one machine, Redis for several.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -50,6 +51,8 @@ class Ledger(Protocol):
     def claim(self, ask: Ask) -> Answer:
         """Reserve on all accounts or none. The same claim id again gives the claim that is there.
 
+        Of claims that bar each other one is granted, however many are asked for at once.
+
         When it returns, the claim outlives the death of any process; of the machine too, where
         the store is one file; with Redis that is the server's setting.
         """
@@ -74,6 +77,9 @@ class Ledger(Protocol):
     def release_expected(self, expectation: str) -> None:
         """Free what is left of an expectation now."""
 
+    def release_all_expected(self, prefix: str) -> int:
+        """Free what is left of the expectations whose names begin so; how many there were."""
+
     def expire(self, now_time: int) -> int:
         """Free what is due; how many claims and expectations there were."""
 
@@ -82,6 +88,12 @@ class Ledger(Protocol):
 
     def claims_of(self, user: str) -> list[Claim]:
         """The claims of a user that count: reserved and settled ones, oldest first."""
+
+    def claims_of_many(self, users: Sequence[str]) -> dict[str, list[Claim]]:
+        """The same for each of some users, in one go."""
+
+    def users(self) -> set[str]:
+        """Everybody whom claims are under, those that do not count any more too."""
 
     def find(self, claim_id: str) -> Claim | None:
         """One claim."""
@@ -94,6 +106,9 @@ class Ledger(Protocol):
 
         How many claims there were.
         """
+
+    def shred(self) -> None:
+        """Leave nothing of who was forgotten in the file; for a job, as it writes the file anew."""
 
     def close(self) -> None:
         """Let go of files and connections; twice does no harm."""

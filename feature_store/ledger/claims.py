@@ -31,6 +31,7 @@ class Verdict(StrEnum):
     GRANTED = "granted"
     CAP_REACHED = "cap_reached"
     BUDGET_SPENT = "budget_spent"
+    BARRED = "barred"
 
 
 class Outcome(StrEnum):
@@ -61,7 +62,8 @@ class Ask:
     """A claim that is asked for: all its charges are met, or none is made.
 
     `micros` is the face value, reserved on every account. `expectation` names money that
-    `reserve_expected` set aside for this claim; what is left of it is used first.
+    `reserve_expected` set aside for this claim; what is left of it is used first. `barred` are the
+    items of which the user must hold no open claim: what this one does not go together with.
     """
 
     claim_id: str
@@ -72,6 +74,7 @@ class Ask:
     now_time: int
     expire_time: int
     expectation: str = ""
+    barred: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no ledger could add up."""
@@ -100,13 +103,15 @@ class Claim:
 class Answer:
     """What became of an ask; `account` is the one that refused it.
 
-    `is_repeated`: the claim was there before, by an earlier ask of the same id.
+    `held` is the item of the open claim that bars it. `is_repeated`: the claim was there before, by
+    an earlier ask of the same id.
     """
 
     verdict: Verdict
     claim: Claim | None = None
     account: str = ""
     is_repeated: bool = False
+    held: str = ""
 
 
 @dataclass(frozen=True, slots=True)

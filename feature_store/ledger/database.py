@@ -51,11 +51,11 @@ class Database:
         with self._failures(), ExitStack() as opened:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = opened.enter_context(closing(_connect(path)))
-            self._require_ours()
             self._turn = opened.enter_context(path.with_name(f"{path.name}.turn").open("a"))
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA synchronous = FULL")
             with self._taking_turn():
+                self._require_ours()
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("PRAGMA synchronous = FULL")
                 self._writer.executescript(_CREATE)
             self._reader = opened.enter_context(closing(_connect(path)))
             self._reader.execute("PRAGMA query_only = ON")
@@ -73,6 +73,12 @@ class Database:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+
+    def shred(self) -> None:
+        """Write the file anew: pages keep copies of moved rows, even with secure_delete."""
+        with self._writing, self._failures(), self._taking_turn():
+            self._writer.execute("VACUUM")
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def rows(self, statement: str, *values: object) -> list[Row]:
         """What a SELECT gives; it waits for no writer."""

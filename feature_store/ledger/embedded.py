@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,8 @@ class SqliteLedger:
             _expire(connection, ask.now_time, EXPIRED_AT_ONCE)
             if (there := _find(connection, ask.claim_id)) is not None:
                 return Answer(Verdict.GRANTED, there, is_repeated=True)
+            if held := _barring(connection, ask):
+                return Answer(Verdict.BARRED, held=held)
             drawn = _drawn(connection, ask)
             changed = {}
             for charge in ask.charges:
@@ -106,6 +108,11 @@ class SqliteLedger:
         with self._database.transaction() as connection:
             _release(connection, "name = ?", expectation)
 
+    def release_all_expected(self, prefix: str) -> int:
+        """See Ledger."""
+        with self._database.transaction() as connection:
+            return _release(connection, "instr(name, ?) = 1", prefix)
+
     def expire(self, now_time: int) -> int:
         """See Ledger."""
         num_freed = 0
@@ -128,13 +135,26 @@ class SqliteLedger:
 
     def claims_of(self, user: str) -> list[Claim]:
         """See Ledger."""
+        return self.claims_of_many([user])[user]
+
+    def claims_of_many(self, users: Sequence[str]) -> dict[str, list[Claim]]:
+        """See Ledger."""
         rows = self._database.rows(
-            f"SELECT {_CLAIM} FROM claims WHERE user = ? AND state != ?"  # noqa: S608  # no values
+            f"SELECT {_CLAIM} FROM claims"  # noqa: S608  # no values
+            " WHERE user IN (SELECT value FROM json_each(?)) AND state != ?"
             " ORDER BY claim_time, claim_id",
-            user,
+            json.dumps(list(users)),
             _EXPIRED,
         )
-        return [_read(row) for row in rows]
+        found: dict[str, list[Claim]] = {user: [] for user in users}
+        for claim in map(_read, rows):
+            found[claim.user].append(claim)
+        return found
+
+    def users(self) -> set[str]:
+        """See Ledger."""
+        rows = self._database.rows("SELECT DISTINCT user FROM claims WHERE user != ''")
+        return {user for (user,) in rows}
 
     def find(self, claim_id: str) -> Claim | None:
         """See Ledger."""
@@ -143,7 +163,9 @@ class SqliteLedger:
         return _read(rows[0]) if rows else None
 
     def move(self, source: str, target: str) -> int:
-        """See Ledger."""
+        """See Ledger. Where there is nothing to move it writes nothing."""
+        if not self._database.rows("SELECT 1 FROM claims WHERE user = ? LIMIT 1", source):
+            return 0
         with self._database.transaction() as connection:
             rows = connection.execute(
                 "SELECT claim_id, state, reserved, settled, accounts FROM claims WHERE user = ?",
@@ -181,6 +203,10 @@ class SqliteLedger:
             connection.execute("DELETE FROM accounts WHERE instr(name, ?) > 0", (user,))
             return len(rows)
 
+    def shred(self) -> None:
+        """See Ledger."""
+        self._database.shred()
+
     def close(self) -> None:
         """See Ledger."""
         self._database.close()
@@ -212,6 +238,18 @@ def _find(connection: sqlite3.Connection, claim_id: str) -> Claim | None:
     statement = f"SELECT {_CLAIM} FROM claims WHERE claim_id = ?"  # noqa: S608
     row = connection.execute(statement, (claim_id,)).fetchone()
     return None if row is None else _read(row)
+
+
+def _barring(connection: sqlite3.Connection, ask: Ask) -> str:
+    """The first item that the user holds and that bars the claim; "": none does."""
+    if not (ask.barred and ask.user):
+        return ""
+    rows = connection.execute(
+        "SELECT item FROM claims WHERE user = ? AND state = 0 AND expire_time > ?"
+        " ORDER BY claim_time, claim_id",
+        (ask.user, ask.now_time),
+    )
+    return next((item for (item,) in rows if item in ask.barred), "")
 
 
 def _insert(connection: sqlite3.Connection, ask: Ask) -> None:

@@ -10,7 +10,10 @@ local EXPIRED_AT_ONCE = 500
 local FIELDS = {'item', 'user', 'state', 'reserved', 'settled', 'claim_time', 'expire_time',
                 'settle_time', 'basket'}
 
-local function text(number) return string.format('%.0f', number) end
+local function text(number)
+  if number == 0 then return '0' end  -- Lua has a -0, which HINCRBY refuses
+  return string.format('%.0f', number)
+end
 
 local function account(name)
   local found = redis.call('HMGET', ns .. 'a:' .. name, 'claims', 'reserved', 'settled', 'expected')
@@ -81,12 +84,29 @@ local function refusal(found, max_micros, max_claims, claims, micros)
   end
 end
 
+-- The first item that the user holds and that bars a claim; nil: none does.
+local function barring(user, now, barred)
+  local is_barred, first, since = {}, nil, math.huge
+  for _, item in ipairs(barred) do is_barred[item] = true end
+  for _, id in ipairs(redis.call('SMEMBERS', ns .. 'u:' .. user)) do
+    local found = redis.call('HMGET', ns .. 'c:' .. id, 'item', 'state', 'claim_time', 'expire_time')
+    local is_open = found[2] == 'reserved' and tonumber(found[4]) > tonumber(now)
+    if is_open and is_barred[found[1]] and tonumber(found[3]) < since then
+      first, since = found[1], tonumber(found[3])
+    end
+  end
+  return first
+end
+
 local steps = {}
 
-function steps.claim(id, item, user, micros, now, due, expectation, ...)
+function steps.claim(id, item, user, micros, now, due, expectation, barred, ...)
   expire(now, EXPIRED_AT_ONCE)
   local there = find(id)
   if #there > 0 then return {'repeated', '', there} end
+  local others = cjson.decode(barred)
+  local held = #others > 0 and user ~= '' and barring(user, now, others)
+  if held then return {'barred', held, {}} end
   local charges, drawn, source = {...}, 0, ''
   if expectation ~= '' then
     local found = redis.call('HMGET', ns .. 'x:' .. expectation, 'account', 'amount')

@@ -5,11 +5,12 @@ One round trip a call. How durable an answer is, is the server's setting: with `
 supported.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -56,13 +57,12 @@ class RedisLedger:
     @classmethod
     def from_url(cls, url: str) -> "RedisLedger":
         """Connect to a redis://, rediss:// or unix:// address, see `open_ledger`."""
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        options = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
         given = options.pop("namespace", "")
         namespace = f"{given}ledger:" if given else NAMESPACE  # apart from a store's keys
         try:
             client = redis.Redis.from_url(
-                urlunsplit(parts._replace(query=urlencode(options))),
+                f"{url.partition('?')[0]}?{urlencode(options)}",
                 socket_timeout=TIMEOUT_S,
                 socket_connect_timeout=TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
@@ -75,9 +75,12 @@ class RedisLedger:
         """See Ledger."""
         charges = [value for charge in ask.charges for value in _charge(charge)]
         first = (ask.claim_id, ask.item, ask.user, ask.micros, ask.now_time, ask.expire_time)
-        word, account, row = self._run("claim", *first, ask.expectation, *charges)
+        barred = json.dumps(ask.barred)
+        word, account, row = self._run("claim", *first, ask.expectation, barred, *charges)
         if word == _REPEATED:
             return Answer(Verdict.GRANTED, _read(row), is_repeated=True)
+        if word == Verdict.BARRED:
+            return Answer(Verdict.BARRED, held=account)
         return Answer(Verdict(word), _read(row), account)
 
     def redeem(self, claim_id: str, basket: str, micros: int, now_time: int) -> Redemption:
@@ -98,6 +101,14 @@ class RedisLedger:
         """See Ledger."""
         self._run("release", expectation)
 
+    def release_all_expected(self, prefix: str) -> int:
+        """See Ledger."""
+        pattern = f"{_literally(f'x:{prefix}')}*"
+        with self._server():
+            due = self._client.zscan_iter(f"{self._namespace}d", match=pattern, count=1_000)
+            names = {name.decode()[2:] for name, _ in due}
+        return sum(int(self._run("release", name)) for name in names)
+
     def expire(self, now_time: int) -> int:
         """See Ledger."""
         num_freed = 0
@@ -115,8 +126,27 @@ class RedisLedger:
 
     def claims_of(self, user: str) -> list[Claim]:
         """See Ledger."""
-        claims = [claim for row in self._run("claims_of", user) if (claim := _read(row))]
-        return sorted(claims, key=lambda claim: (claim.claim_time, claim.claim_id))
+        return self.claims_of_many([user])[user]
+
+    def claims_of_many(self, users: Sequence[str]) -> dict[str, list[Claim]]:
+        """See Ledger."""
+        with self._server():
+            together = self._client.pipeline(transaction=False)
+            for user in users:
+                self._script([self._namespace], ["claims_of", user], together)
+            answers = _text(together.execute())
+        found = {}
+        for user, rows in zip(users, answers, strict=True):
+            claims = [claim for row in rows if (claim := _read(row))]
+            found[user] = sorted(claims, key=lambda one: (one.claim_time, one.claim_id))
+        return found
+
+    def users(self) -> set[str]:
+        """See Ledger."""
+        prefix = f"{self._namespace}u:"
+        with self._server():
+            keys = self._client.scan_iter(match=f"{_literally(prefix)}*", count=1_000)
+            return {key.decode()[len(prefix) :] for key in keys}
 
     def find(self, claim_id: str) -> Claim | None:
         """See Ledger."""
@@ -129,6 +159,9 @@ class RedisLedger:
     def forget(self, user: str) -> int:
         """See Ledger."""
         return int(self._run("move", user, ""))
+
+    def shred(self) -> None:
+        """See Ledger: a server's own log is the server's to rewrite."""
 
     def close(self) -> None:
         """See Ledger."""
@@ -148,6 +181,11 @@ class RedisLedger:
         except redis.RedisError as error:
             message = f"the ledger's server failed: {type(error).__name__}: {error}"
             raise LedgerError(message) from error
+
+
+def _literally(text: str) -> str:
+    """A pattern of the server that this text alone matches."""
+    return "".join(f"\\{one}" if one in "*?[]^-\\" else one for one in text)
 
 
 def _charge(charge: Charge) -> tuple[str, int, int, int]:

@@ -100,6 +100,36 @@ class LedgerSuite:
         assert found == [Verdict.GRANTED, Verdict.CAP_REACHED, Verdict.GRANTED]
         assert list(ledger.changes(0).accounts) == ["campaign"], "users' own are not shared"
 
+    def test_what_bars_a_claim_is_held_open_by_the_same_user(self, ledger: Ledger) -> None:
+        assert ledger.claim(ask("1", item="a")).verdict is Verdict.GRANTED
+        refused = ledger.claim(ask("2", item="b", barred=("x", "a")))
+        assert (refused.verdict, refused.claim, refused.held) == (Verdict.BARRED, None, "a")
+        assert account(ledger) == Account(claims=1, reserved=ONE)
+        others = [
+            ask("3", item="b", barred=("x",)),
+            ask("4", item="b", barred=("a",), user=OTHER),
+            ask("5", item="b", barred=("a", "b"), now_time=NOW + HOUR),
+        ]
+        assert verdicts(ledger, others) == [Verdict.GRANTED] * 3
+        assert ledger.claim(ask("6", item="a", barred=("b",), now_time=NOW + HOUR)).held == "b"
+        ledger.redeem("5", "basket", ONE, NOW + HOUR)
+        used = ask("7", item="a", barred=("b",), now_time=NOW + HOUR)
+        assert ledger.claim(used).verdict is Verdict.GRANTED, "what was used bars nothing"
+
+    def test_nobody_bars_nobody(self, ledger: Ledger) -> None:
+        asks = [ask(item, item=item, user="", barred=("a", "b")) for item in ("a", "b")]
+        assert verdicts(ledger, asks) == [Verdict.GRANTED] * 2
+
+    def test_it_knows_whom_claims_are_under(self, ledger: Ledger) -> None:
+        assert ledger.users() == set()
+        ledger.claim(ask("1", item="a"))
+        ledger.claim(ask("2", item="b", user=OTHER))
+        ledger.claim(ask("3", item="b", user=""))
+        ledger.expire(NOW + HOUR)
+        assert ledger.users() == {USER, OTHER}
+        ledger.forget(USER)
+        assert ledger.users() == {OTHER}
+
     def test_redeeming_settles_and_frees_the_rest(self, ledger: Ledger) -> None:
         ledger.claim(ask("1", ONE, campaign(ONE)))
         redemption = ledger.redeem("1", "b1", 300_000, NOW + 1)
@@ -185,6 +215,41 @@ class LedgerSuite:
         ledger.release_expected("n")
         assert account(ledger).spent == ONE
 
+    @pytest.mark.parametrize("micros", [0, ONE])
+    def test_an_expectation_of_which_nothing_is_left_ends_too(
+        self, ledger: Ledger, micros: int
+    ) -> None:
+        assert ledger.reserve_expected("m", campaign(ONE), micros, NOW, NOW + HOUR)
+        late = NOW + 9 * HOUR
+        first = ask("1", micros, campaign(ONE), expectation="m", expire_time=late)
+        assert ledger.claim(first).verdict is Verdict.GRANTED
+        assert account(ledger) == Account(claims=1, reserved=micros)
+        assert ledger.expire(NOW + HOUR) == 1
+        assert ledger.expire(NOW + HOUR) == 0
+        assert account(ledger) == Account(claims=1, reserved=micros)
+
+    def test_an_empty_expectation_can_be_released(self, ledger: Ledger) -> None:
+        assert ledger.reserve_expected("m", campaign(ONE), 0, NOW, NOW + HOUR)
+        ledger.release_expected("m")
+        assert ledger.claim(ask("1", ONE, campaign(ONE))).verdict is Verdict.GRANTED
+
+    def test_expectations_are_released_by_how_their_names_begin(self, ledger: Ledger) -> None:
+        for name in ("a*.1/x", "a*.1/y", "a*.11/x", "ab.1/x"):
+            assert ledger.reserve_expected(name, campaign(), ONE, NOW, NOW + HOUR)
+        assert ledger.release_all_expected("a*.1/") == 2
+        assert account(ledger).expected == 2 * ONE
+        assert ledger.release_all_expected("a*.1/") == 0
+
+    def test_a_claim_of_nothing_is_a_claim(self, ledger: Ledger) -> None:
+        ledger.reserve_expected("m", campaign(ONE), ONE, NOW, NOW + 9 * HOUR)
+        for number, named in enumerate(("", "m")):
+            nothing = ask(str(number), 0, campaign(ONE), of_user(USER), expectation=named)
+            assert ledger.claim(nothing).verdict is Verdict.GRANTED
+        assert ledger.redeem("0", "b", 0, NOW).outcome is Outcome.SETTLED
+        assert account(ledger) == Account(claims=2, expected=ONE)
+        assert ledger.expire(NOW + HOUR) == 1
+        assert account(ledger) == Account(claims=1, expected=ONE)
+
     def test_another_account_uses_no_expectation(self, ledger: Ledger) -> None:
         ledger.reserve_expected("m", campaign(), 3 * ONE, NOW, NOW + HOUR)
         ledger.claim(ask("1", ONE, Charge("other"), expectation="m"))
@@ -214,6 +279,8 @@ class LedgerSuite:
             ("1", State.SETTLED),
             ("2", State.RESERVED),
         ]
+        together = ledger.claims_of_many([OTHER, USER, "nobody"])
+        assert together == {OTHER: [], USER: found, "nobody": []}
 
     def test_who_becomes_another_takes_claims_and_caps_along(self, ledger: Ledger) -> None:
         ledger.claim(ask("1", ONE, campaign(), of_user(USER, 1)))

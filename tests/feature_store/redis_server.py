@@ -6,6 +6,7 @@ Import `server_port` and `url` where they are needed: pytest finds fixtures by t
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -54,6 +55,24 @@ def server_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             time.sleep(0.05)
         yield port
         server.terminate()
+
+
+@pytest.fixture
+def socket_url() -> Iterator[str]:
+    """The address of a server of its own that is reached by a file."""
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        pytest.skip("neither redis-server nor valkey-server is installed")
+    with tempfile.TemporaryDirectory() as directory:  # a path that is short enough for a socket
+        path = Path(directory) / "socket"
+        command = [binary, "--port", "0", "--save", "", "--unixsocket", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=directory) as server:
+            deadline = time.monotonic() + 20
+            while not path.exists():
+                assert time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.05)
+            yield f"unix://{path}?db=1&namespace=t:"
+            server.terminate()
 
 
 @pytest.fixture

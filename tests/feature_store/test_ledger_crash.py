@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ CENT = 10_000
 NUM_WORKERS = 8
 COUPONS = 5
 SETTLED_SHARE = 0.2
+APART = ("a", "b", "c", "d")
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,33 @@ def prove(address: str, plan: Plan) -> None:
     assert max(by_user.values()) == 1
 
 
+def claim_one_for_each(address: str, item: str, num_users: int, everybody: Barrier) -> None:
+    """A process that claims one of the coupons that do not go together, user after user."""
+    ledger = open_ledger(address)
+    others = tuple(other for other in APART if other != item)
+    for number in range(num_users):
+        everybody.wait(timeout=60)
+        user = f"user-{number}"
+        ledger.claim(Ask(f"{item}/{user}", item, user, CENT, (), NOW, FOR_EVER, barred=others))
+    ledger.close()
+
+
+def prove_apart(address: str, num_users: int) -> None:
+    """All claim for the same user at the same time, so that no rule judged before could tell."""
+    everybody = SPAWN.Barrier(len(APART))
+    arguments = [(address, item, num_users, everybody) for item in APART]
+    processes = [SPAWN.Process(target=claim_one_for_each, args=one) for one in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    ledger = open_ledger(address)
+    held = [len(ledger.claims_of(f"user-{number}")) for number in range(num_users)]
+    ledger.close()
+    assert held == [1] * num_users
+
+
 SMALL = Plan(num_claims=4_000, num_kills=10)
 FULL = Plan(num_claims=100_000, num_kills=100)
 
@@ -203,6 +232,14 @@ def test_a_file_is_never_overspent(tmp_path: Path) -> None:
 
 def test_a_server_is_never_overspent(url: str) -> None:
     prove(url, SMALL)
+
+
+def test_in_a_file_one_of_what_does_not_go_together_is_granted(tmp_path: Path) -> None:
+    prove_apart(f"sqlite:{tmp_path / 'ledger.sqlite'}", 100)
+
+
+def test_on_a_server_one_of_what_does_not_go_together_is_granted(url: str) -> None:
+    prove_apart(url, 100)
 
 
 @pytest.mark.prove

@@ -10,6 +10,7 @@ import pytest
 
 from feature_store.event_log import EventLog
 from feature_store.ids import Pseudonymizer
+from feature_store.ledger import Ask, Charge, open_ledger
 from feature_store.store import open_store
 from feature_store.store.rewrite import rewrite
 from offline.compact import compact
@@ -21,6 +22,7 @@ from offline.ingest.job import IngestJob, Limits, ingest
 from offline.ingest.mapping import ShopMapping
 from offline.ingest.tables import scan_events, scan_users
 from offline.people import write_people
+from online.known import user_name, visit_name
 from online.process.server import EVENT_LOG
 from tests.online.serving import event, serving, settings_of
 from tests.worlds import HORIZON_TIME, KEY, World, build_world, user_id
@@ -148,6 +150,26 @@ def test_again_changes_nothing(world: World, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in world.home.rglob("*.parquet")}
     assert sum(run(world).num_records.values()) == 0
     assert {p: p.read_bytes() for p in world.home.rglob("*.parquet")} == before
+
+
+def test_claims_that_came_back_are_taken_out_of_the_ledger(world: World) -> None:
+    """Another machine's claims, or those of a restored backup; the sums they are in stay."""
+    live(world)
+    run(world)
+    ledger = open_ledger(Home.at(world.home).ledger)
+    kept = user_name(PSEUDONYMS.digest("somebody"))
+    for name in (user_name(PSEUDONYMS.digest(RAW)), visit_name(PSEUDONYMS.digest(VISIT)), kept):
+        own = Charge(f"{name}/c", max_claims=1, is_shared=False)
+        charges = (own, Charge("campaign", max_micros=9))
+        ledger.claim(Ask(name[-9:], "c", name, 3, charges, HORIZON_TIME, HORIZON_TIME + 1))
+    ledger.close()
+    assert traces(world.home)
+    assert run(world).num_records["ledger"] == 2
+    assert traces(world.home) == []
+    ledger = open_ledger(Home.at(world.home).ledger)
+    assert ledger.users() == {kept}
+    assert ledger.changes(0).accounts["campaign"].reserved == 9
+    ledger.close()
 
 
 def test_an_import_does_not_bring_anybody_back(world: World, tmp_path: Path) -> None:
