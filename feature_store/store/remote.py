@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -76,12 +76,11 @@ class RedisStore:
     @classmethod
     def from_url(cls, url: str) -> "RedisStore":
         """Connect to a redis://, rediss:// or unix:// address, see `open_store`."""
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        options = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
         namespace = options.pop("namespace", NAMESPACE)
         try:
             client = redis.Redis.from_url(
-                urlunsplit(parts._replace(query=urlencode(options))),
+                f"{url.partition('?')[0]}?{urlencode(options)}",
                 socket_timeout=TIMEOUT_SECONDS,
                 socket_connect_timeout=TIMEOUT_SECONDS,
                 retry=Retry(NoBackoff(), 0),

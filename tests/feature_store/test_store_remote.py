@@ -7,6 +7,7 @@ Uses the server on this machine when there is one, else starts `redis-server` or
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,10 +17,10 @@ from feature_store.errors import StoreConflictError, StoreUnavailableError
 from feature_store.store import OnlineStore, open_store
 from feature_store.store.records import Values
 from feature_store.store.remote import RedisStore
-from tests.feature_store.redis_server import DATABASE, free_port, server_port, url
+from tests.feature_store.redis_server import DATABASE, free_port, server_port, socket_url, url
 from tests.feature_store.store_suite import SharedStoreSuite, add_one, counts
 
-__all__ = ["server_port", "url"]
+__all__ = ["server_port", "socket_url", "url"]
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def test_an_update_starts_again_from_the_newest_value(store: OnlineStore, url: s
     assert seen == [[None], [b"theirs"]]
     assert store.get_many([b"a"]) == [b"mine"]
     rival.close()
+
+
+def test_a_server_is_reached_by_a_file(socket_url: str) -> None:
+    with closing(open_store(socket_url)) as store:
+        store.put_many([(b"a", b"1")])
+        assert store.get_many([b"a", b"b"]) == [b"1", None]
 
 
 def test_a_server_that_is_not_there_is_named_at_once() -> None:

@@ -22,6 +22,8 @@ from feature_store.language.words import contains, singular, terms_of, terms_of_
         ("knives", "knife"),
         ("men's", "men"),
         ("milk", "milk"),
+        ("cookies", "cookie"),
+        ("brownies", "brownie"),
     ],
 )
 def test_a_plural_and_its_singular_are_one_word(word: str, one: str) -> None:
