@@ -28,7 +28,8 @@ from feature_store.errors import BundleCorruptError, UnknownFormatError
 from feature_store.room import Room
 from feature_store.state import STATE_LAYOUT
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""One more with every part that this code cannot do without and an older bundle lacks."""
 
 
 class StringTable:

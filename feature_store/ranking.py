@@ -8,7 +8,7 @@ Times are days before the request. A purchase that was never made is `NEVER_DAYS
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,14 @@ USER_FEATURES: Final = (
     "num_items_log",
 )
 
+_WIDTHS: Final = (
+    len(PAIR_FEATURES), len(GROUP_FEATURES), len(ITEM_FEATURES), 1, len(USER_FEATURES),
+)  # fmt: skip
+PAIR, GROUP, ITEM, DAYS, USER = (
+    slice(sum(_WIDTHS[:n]), sum(_WIDTHS[: n + 1])) for n in range(len(_WIDTHS))
+)
+"""Where the features of each kind stand; scores and ranks follow."""
+
 _DECAY: Final = -1.0 / np.array(HALF_LIVES_DAYS)
 
 PRICE_FLOOR: Final = 0.1
@@ -87,6 +95,7 @@ PRICE_FLOOR: Final = 0.1
 Matrix = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
+Code = TypeVar("Code", np.int32, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +127,16 @@ class History:
     decayed: Floats
     days_since: Floats
 
+    def part(self, first: int, end: int) -> "History":
+        """The entries from `first` to before `end`."""
+        return History(
+            self.items[first:end],
+            self.rows[first:end],
+            self.bought[first:end],
+            self.decayed[first:end],
+            self.days_since[first:end],
+        )
+
 
 def open_columns(bundle: Bundle) -> ItemColumns:
     """The item columns of an opened bundle, memory-mapped."""
@@ -140,12 +159,16 @@ def history_at(state: UserState, index: NDArray[np.int32], time: int) -> History
     """The user's history; `index` is the item index of each row of `state.items`, or -1."""
     kept = (index >= 0).nonzero()[0]
     kept = kept[index[kept].argsort(kind="stable")]
-    rows = state.items[kept]
+    return history_of(state.items[kept], index[kept], time)
+
+
+def history_of(rows: Rows, items: NDArray[np.int32], time: int) -> History:
+    """The history that these rows tell, each of the item at its place, in their order."""
     since = (time - rows["last_time"]) / MICROSECONDS_PER_DAY
     np.maximum(since, 0.0, out=since)
     np.minimum(since, NEVER_DAYS, out=since)
     decayed = rows["decayed"] * np.exp2(since[:, None] * _DECAY)
-    return History(index[kept], rows, rows["count"] > 0, decayed, since)
+    return History(items, rows, rows["count"] > 0, decayed, since)
 
 
 def ranking_features(
@@ -161,19 +184,37 @@ def ranking_features(
     `scores` has shape (sources, n): what each source says of every candidate.
     """
     place, known = _places(history.items, items)
-    out = np.empty((len(items), len(feature_names(("",) * len(scores)))), np.float32)
-    widths = (len(PAIR_FEATURES), len(GROUP_FEATURES), len(ITEM_FEATURES), 1, len(USER_FEATURES))
-    pair, group, item, days, user, source = np.split(out, np.cumsum(widths), axis=1)
+    out = np.empty((len(items), USER.stop + 2 * len(scores)), np.float32)
+    num_baskets = np.full(len(history.items), state.totals["num_baskets"][0], np.float64)
+    fill_features(out, columns, items, history, num_baskets, place, known, time)
+    _group_features(out[:, GROUP], history, columns.groups, items)
+    out[:, USER] = _user_features(state, history, time)
+    out[:, USER.stop : USER.stop + len(scores)] = scores.T
+    out[:, USER.stop + len(scores) :] = _capped_ranks(scores, out[:, 0] > 0).T
+    return out
+
+
+def fill_features(
+    out: Matrix,
+    columns: ItemColumns,
+    items: NDArray[np.int32],
+    history: History,
+    num_baskets: Floats,
+    place: NDArray[np.intp],
+    known: NDArray[np.bool_],
+    time: int,
+) -> None:
+    """Fill in PAIR, ITEM and DAYS of the features `out` of some candidates.
+
+    `place` says where in the history each of `items` stands, if it is `known` there; shape (n,).
+    `num_baskets` is how often the owner of each row of the history has bought anything.
+    """
+    item = out[:, ITEM]
     item[:] = columns.values[items]
     item_gap = item[:, ITEM_FEATURES.index("item_gap")]
-    _pair_features(pair, state, history, place, known, item_gap, time)
-    _group_features(group, history, columns.groups, items)
+    _pair_features(out[:, PAIR], num_baskets, history, place, known, item_gap, time)
     age_days = (time - columns.first_time[items]) / MICROSECONDS_PER_DAY
-    days[:, 0] = np.minimum(age_days, NEVER_DAYS)
-    user[:] = _user_features(state, history, time)
-    source[:, : len(scores)] = scores.T
-    source[:, len(scores) :] = _capped_ranks(scores, pair[:, 0] > 0).T
-    return out
+    out[:, DAYS] = np.minimum(age_days, NEVER_DAYS)[:, None]
 
 
 def _places(
@@ -188,7 +229,7 @@ def _places(
 
 def _pair_features(
     out: Matrix,
-    state: UserState,
+    num_baskets: Floats,
     history: History,
     place: NDArray[np.intp],
     known: NDArray[np.bool_],
@@ -216,7 +257,7 @@ def _pair_features(
     out[:, num + 3] = gap
     out[:, num + 4] = np.minimum(since_all / np.maximum(gap, 1e-6), MAX_DUE_RATIO)
     out[:, num + 5] = since_all - gap
-    out[where, num + 6] = count / max(float(state.totals["num_baskets"][0]), 1.0)
+    out[where, num + 6] = count / np.maximum(num_baskets[place[where]], 1.0)
     out[where, num + 7] = rows["quantity"] / np.maximum(count, 1.0)
     out[where, num + 8] = rows["feedback"]
     out[where, num + 9] = rows["engagement"]
@@ -227,28 +268,37 @@ def _group_features(out: Matrix, history: History, groups: Codes, items: NDArray
     table = np.zeros((len(items) * len(GROUPS), len(GROUP_FEATURES) // len(GROUPS)), np.float32)
     table[:, 2] = NEVER_DAYS
     if len(history.items):
-        known, values = _group_totals(history, groups)
+        weight = history.decayed[:, AFFINITY_HALF_LIFE]
+        known, values = group_totals(history, groups[history.items], weight.sum())
         place, hit = _places(known, groups[items].ravel())
         table[hit] = values[place[hit]]
     out[:] = table.reshape(out.shape)
 
 
-def _group_totals(history: History, groups: Codes) -> tuple[Codes, Matrix]:
-    """The codes of the user's groups, sorted, and the GROUP_FEATURES of each."""
-    codes = groups[history.items].ravel()
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.concatenate(([True], np.diff(codes[order]) != 0)))
+def group_totals(
+    history: History, codes: NDArray[Code], all_weight: np.floating | Floats
+) -> tuple[NDArray[Code], Matrix]:
+    """The distinct codes, sorted, and the GROUP_FEATURES of each, shape (codes, features a group).
+
+    `codes` are the groups of each row, shape (n, GROUPS), `all_weight` the decayed purchases that
+    shares are of: of everything, or of the owner of each row, whose codes are then nobody else's.
+    """
+    flat = codes.ravel()
+    order = np.argsort(flat, kind="stable")
+    ordered = flat[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     row = order // len(GROUPS)
-    weight = history.decayed[:, AFFINITY_HALF_LIFE]
-    total = np.add.reduceat(weight[row], starts)
+    total = np.add.reduceat(history.decayed[row, AFFINITY_HALF_LIFE], starts)
     days = np.minimum.reduceat(history.days_since[row], starts)
     breadth = np.log1p(np.diff(starts, append=len(order)))
-    share = total / max(weight.sum(), 1e-9)
+    of_group = all_weight[row[starts]] if isinstance(all_weight, np.ndarray) else all_weight
+    share = total / np.maximum(of_group, 1e-9)
     values = np.column_stack((np.log1p(total), share, days, breadth)).astype(np.float32)
-    return codes[order][starts], values
+    return ordered[starts], values
 
 
 def _user_features(state: UserState, history: History, time: int) -> list[float]:
+    """USER_FEATURES; `user_features` does the same for many."""
     totals = state.totals[0]
     num_baskets = float(totals["num_baskets"])
     ages = (time - state.baskets["time"]) / MICROSECONDS_PER_DAY

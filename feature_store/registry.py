@@ -198,6 +198,11 @@ class Registry:
             )
         return self.get(number)
 
+    def prepare(self) -> None:
+        """Make what recording needs where nothing was recorded yet, which takes seconds."""
+        with _asking():
+            self._ensure_model()
+
     def aliases(self) -> dict[str, int]:
         """Every alias with the number of its version."""
         if self._is_empty():

@@ -3,8 +3,10 @@
 import os
 
 # Before the first import of NumPy, FAISS or implicit: their thread pools read these once. BLAS
-# inside a parallel trainer must not start threads of its own.
+# inside a parallel trainer must not start threads of its own, and threads that wait must not keep
+# the cores from a process that learns beside.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
 import sys

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from offline.models.item_columns import fit_item_columns
 from offline.models.linear import fit_linear
 from offline.models.popularity import (
     Popularity,
+    above_zero,
     fit_popularity,
     fit_recent_popularity,
     ordered,
@@ -56,14 +58,37 @@ def build_bundle(
     ranker: FittedRanker | None = None,
     rules: Sequence[Rule] = (),
     encoder: TextEncoder | None = None,
-    metrics: Mapping[str, float] | None = None,
 ) -> Bundle:
     """Fit the sources of the recipe and write a bundle into the folder `bundles`.
 
     `ranker` is learned from bundles of the past (`offline.rank`), so it comes from outside.
     `rules` are the shop's, see `offline.rules`. Without an `encoder` the bundle has neither
-    content nor products as text. `metrics` are what the run measured, for the manifest.
+    content nor products as text.
     """
+    with BundleWriter(bundles) as writer:
+        written = write_sources(writer, dataset, recipe, role, device, progress, encoder)
+        return commit_bundle(writer, written, recipe, ranker, rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What `write_sources` wrote: of which role, as of when, and how many items of each corpus."""
+
+    role: bundle_pb2.Role.ValueType
+    horizon_time: int
+    num_items: Mapping[str, int]
+
+
+def write_sources(
+    writer: BundleWriter,
+    dataset: Dataset,
+    recipe: Recipe,
+    role: bundle_pb2.Role.ValueType,
+    device: Device,
+    progress: Progress,
+    encoder: TextEncoder | None = None,
+) -> Written:
+    """Fit and write all of a bundle that needs neither the ranker nor the rules."""
     profiles = dataset.profiles(recipe.profile_half_life)
     als = fit_als(profiles, recipe.als, recipe.seed, progress)
     with progress.task("Linear filter", 1) as advance:
@@ -71,41 +96,55 @@ def build_bundle(
         advance(1)
     columns = fit_item_columns(dataset)
     available = dataset.items["available"].fill_null(True).to_numpy()
-    with BundleWriter(bundles) as writer:
-        _write_items(writer, dataset, available)
-        write_attributes(writer, dataset)
-        write_vocabulary(writer, dataset)
-        if recipe.understands and role == bundle_pb2.ROLE_REFIT:
-            write_understanding(writer, dataset, recipe.seed, progress)
-        write_lists(writer, dataset, available, recipe.popularity)
-        if encoder is not None:
-            _write_reading(writer, dataset, encoder)
-        learns = role == bundle_pb2.ROLE_REFIT
-        write_learned(writer, dataset, learn_coupons(dataset, recipe.seed) if learns else None)
-        writer.json(RULES_FILE, write_rules(rules))
-        writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
-        for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
-            _write_popularity(writer, name, popularity, available)
-        writer.array("als/gram", als.gram)
-        _write_vectors(writer, "als", als.item_vectors, recipe, device)
-        _write_vectors(writer, "als_similar", _directions(als.item_vectors), recipe, device)
-        writer.array("linear/row", linear.row)
-        writer.array("linear/neighbours", linear.neighbours)
-        writer.array("linear/weights", linear.weights)
-        _write_columns(writer, columns)
-        if ranker is not None:
-            writer.data(MODEL_FILE, ranker.onnx)
-            writer.json(FEATURES_FILE, list(feature_names(RATED_SOURCES)))
-        writer.json("serving.json", _serving(recipe))
-        return writer.commit(
-            horizon_time=dataset.horizon_time,
-            seed=recipe.seed,
-            recipe=recipe.to_dict(),
-            role=role,
-            num_items=_num_items(dataset, has_content=encoder is not None),
-            code_revision=code_revision(),
-            metrics=metrics,
-        )
+    _write_items(writer, dataset, available)
+    write_attributes(writer, dataset)
+    write_vocabulary(writer, dataset)
+    if recipe.understands and role == bundle_pb2.ROLE_REFIT:
+        write_understanding(writer, dataset, recipe.seed, progress)
+    write_lists(writer, dataset, available, recipe.popularity)
+    if encoder is not None:
+        _write_reading(writer, dataset, encoder)
+    learns = role == bundle_pb2.ROLE_REFIT
+    write_learned(writer, dataset, learn_coupons(dataset, recipe.seed) if learns else None)
+    writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
+    for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
+        _write_popularity(writer, name, popularity, available)
+    writer.array("als/gram", als.gram)
+    _write_vectors(writer, "als", als.item_vectors, recipe, device)
+    _write_vectors(writer, "als_similar", _directions(als.item_vectors), recipe, device)
+    writer.array("linear/row", linear.row)
+    writer.array("linear/neighbours", linear.neighbours)
+    writer.array("linear/weights", linear.weights)
+    _write_columns(writer, columns)
+    writer.json("serving.json", _serving(recipe))
+    return Written(role, dataset.horizon_time, _num_items(dataset, has_content=encoder is not None))
+
+
+def commit_bundle(
+    writer: BundleWriter,
+    written: Written,
+    recipe: Recipe,
+    ranker: FittedRanker | None = None,
+    rules: Sequence[Rule] = (),
+    metrics: Mapping[str, float] | None = None,
+) -> Bundle:
+    """Add the ranker and the rules to the sources, and make it a bundle.
+
+    `metrics` are what the run measured, for the manifest.
+    """
+    writer.json(RULES_FILE, write_rules(rules))
+    if ranker is not None:
+        writer.data(MODEL_FILE, ranker.onnx)
+        writer.json(FEATURES_FILE, list(feature_names(RATED_SOURCES)))
+    return writer.commit(
+        horizon_time=written.horizon_time,
+        seed=recipe.seed,
+        recipe=recipe.to_dict(),
+        role=written.role,
+        num_items=written.num_items,
+        code_revision=code_revision(),
+        metrics=metrics,
+    )
 
 
 def _serving(recipe: Recipe) -> dict[str, float]:
@@ -193,20 +232,27 @@ def _write_popularity(
 def popular_lists(
     dataset: Dataset, columns: ItemColumns, config: PopularityConfig
 ) -> dict[str, Popularity]:
-    """The lists that everybody is shown from, see `online.placements.POPULAR_LISTS`."""
+    """The lists that everybody is shown from, see `online.placements.POPULAR_LISTS`.
+
+    `popular`, which fills what the others leave empty, holds every item; the others only those
+    of which they say something.
+    """
     week, month, first_week, first_month, promo = (
         np.expm1(columns.values[:, ITEM_FEATURES.index(name)])
         for name in ("buyers_7", "buyers_28", "first_buyers_7", "first_buyers_28", "promo")
     )
     rising = 4.0 * first_week + first_month
-    return {
-        "popular": fit_popularity(dataset.purchases, dataset.num_items),
+    some = {
         "popular_recent": fit_recent_popularity(
             dataset.purchases, dataset.num_items, dataset.horizon_time, config
         ),
         "popular_week": ordered(week + 1e-6 * month),
         "rising": ordered(rising),
         "promoted": ordered(np.log1p(promo) * rising),
+    }
+    return {
+        "popular": fit_popularity(dataset.purchases, dataset.num_items),
+        **{name: above_zero(fitted) for name, fitted in some.items()},
     }
 
 

@@ -8,6 +8,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Final
@@ -20,6 +21,7 @@ from feature_store.pointer import read_pointer
 from feature_store.registry import Registry
 from feature_store.store import open_store
 from offline.adapters.complete_journey import complete_journey_sources
+from offline.beside import Beside
 from offline.campaigns.command import print_manifest
 from offline.campaigns.exporting import Job, export_campaign
 from offline.campaigns.parts import PREVIEW
@@ -29,7 +31,7 @@ from offline.ingest.job import IngestJob, ingest
 from offline.ingest.report import print_summary
 from offline.materialize import materialize
 from offline.people import write_people
-from offline.progress import Progress
+from offline.progress import QUIET, Progress
 from offline.recipe import completejourney
 from offline.report import print_judgements, print_verdict
 from offline.serving import serving
@@ -56,7 +58,7 @@ share = 0.1
 
 HOUSEHOLDS: Final = ("1", "718", "2120")
 QUESTIONS: Final = (
-    "do you take back a toaster i already opened",
+    "can i return a toaster i opened",
     "牛奶过了日期还能喝吗",
     "who won the election",
 )
@@ -87,15 +89,14 @@ def run(args: argparse.Namespace) -> int:
     step("Reading the shop Complete Journey: purchases, products, households, promotions")
     _ingest(home, progress)
     step("Learning, and judging on December 2017 through the engine that serves")
-    trained = train(home.tables, home, completejourney(), "auto", progress)
-    print_judgements(trained.judgements)
-    print_verdict(trained.verdict, trained.refit)
-    print(f"The page of this run: {trained.page}")
-    step("Loading the online store and bringing the champion to the server")
-    store = open_store(home.store)
-    materialize(home.tables, store, None, progress)
-    write_people(home.tables, store)
-    store.close()
+    with Beside(2) as beside:
+        loaded = beside.start(_load_store, home)
+        trained = train(home.tables, home, completejourney(), "auto", progress, processes=2)
+        print_judgements(trained.judgements)
+        print_verdict(trained.verdict, trained.refit)
+        print(f"The page of this run: {trained.page}")
+        step("Bringing user states to the online store, and the champion to the server")
+        print(f"{loaded():,} user states in {home.store}, made while it learned")
     sync(Registry(home.path, home.tracking_uri), home.path)
     step("Serving: the product page asks over gRPC")
     with serving(home) as address, Client(address) as client:
@@ -112,6 +113,14 @@ def run(args: argparse.Namespace) -> int:
     pages = {"preview": str(preview), "report": str(trained.page)}
     print(json.dumps(_figures(trained, latencies_ms) | pages))
     return 0
+
+
+def _load_store(home: Home) -> int:
+    """Everybody's state into the online store, as `python -m offline materialize` does."""
+    with closing(open_store(home.store)) as store:
+        num_users = materialize(home.tables, store, None, QUIET)
+        write_people(home.tables, store)
+    return num_users
 
 
 def _campaign(home: Home, progress: Progress) -> Path:

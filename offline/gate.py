@@ -28,6 +28,7 @@ from offline.metrics import Interval, bootstrap
 
 DECIDING: Final = "recall_at_20_all"
 TOLERANCE: Final = 0.02
+NO_CHAMPION: Final = "there was no champion"
 
 Values = NDArray[np.float64]
 
@@ -129,13 +130,18 @@ class Verdict:
 
 
 def judge(
-    candidate: Judged, champion: Judged | None, popularity: Judged, tolerance: float = TOLERANCE
+    candidate: Judged,
+    champion: Judged | None,
+    popularity: Judged,
+    tolerance: float = TOLERANCE,
+    without: str = NO_CHAMPION,
 ) -> Verdict:
     """Compare the candidate with the champion before, None when there is none, and popularity.
 
-    `tolerance` is the share of the champion's mean that counts as no loss. The order of users
-    may differ. The same input always gives the same verdict. Raises GateError when the rankers
-    were not measured on the same users, or nobody was measured.
+    `tolerance` is the share of the champion's mean that counts as no loss, `without` says why
+    there is no champion to compare with. The order of users may differ. The same input always
+    gives the same verdict. Raises GateError when the rankers were not measured on the same
+    users, or nobody was measured.
     """
     if DECIDING not in candidate.values:
         raise GateError(f"the candidate was not judged by {DECIDING}")
@@ -146,7 +152,7 @@ def judge(
     rows = tuple(_row(metric, candidate, rivals, tolerance) for metric in metrics)
     if not rows[0].num_users:
         raise GateError("nobody bought anything in the held-out period; choose an earlier cut")
-    return Verdict(rows[0].passed, _reason(rows[0]), rows)
+    return Verdict(rows[0].passed, _reason(rows[0], without), rows)
 
 
 def _aligned(other: Judged, candidate: Judged, name: str) -> dict[str, Values]:
@@ -196,8 +202,8 @@ def _average(values: Values) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _reason(row: Row) -> str:
-    against = "there was no champion" if row.champion is None else f"champion: {row.champion}"
+def _reason(row: Row, without: str) -> str:
+    against = without if row.champion is None else f"champion: {row.champion}"
     return f"{row.metric} of {row.num_users:,} users; {against}; popularity: {row.popularity}"
 
 

@@ -38,6 +38,13 @@ class Home:
         """Recipes that a search found."""
         return self.path / "recipes"
 
+    @property
+    def ledger(self) -> str:
+        """The address of the ledger, the server's: who shares a store shares the ledger too."""
+        own = f"sqlite:{self.path / 'ledger' / 'ledger.sqlite'}"
+        is_shared = self.store.partition(":")[0] in ("redis", "rediss", "unix")
+        return os.environ.get("AISLE_LEDGER") or (self.store if is_shared else own)
+
     @staticmethod
     def at(path: Path) -> "Home":
         """The home at `path`, with the addresses that the environment names."""

@@ -28,7 +28,7 @@ from offline.people import write_people
 from offline.progress import Progress
 from offline.quality import print_warnings, require_quality
 from offline.spreading import spread_days
-from offline.states import Chunk, make_anew
+from offline.states import Chunk, change_states, make_anew
 from offline.uncompacted import read_merges
 
 _DONE = {
@@ -38,8 +38,17 @@ _DONE = {
 }
 
 
-def materialize(tables: Path, store: OnlineStore, end_time: int | None, progress: Progress) -> int:
+def materialize(
+    tables: Path,
+    store: OnlineStore,
+    end_time: int | None,
+    progress: Progress,
+    since_time: int | None = None,
+) -> int:
     """Write the state of every user with events before `end_time`; returns how many.
+
+    With `since_time` the store holds the states of that instant, and only what came after is
+    applied to them.
 
     For a store of one's own, such as an evaluation's: it leaves no record in it, and looks at
     no spools. Raises TablesMissingError.
@@ -48,12 +57,16 @@ def materialize(tables: Path, store: OnlineStore, end_time: int | None, progress
     num_users = 0
     with tempfile.TemporaryDirectory(prefix="aisle-states-") as folder:
         work = Path(folder)
-        known = days_within(tables, None, end_time)
-        num_files = spread_days(tables, known, work, merges, progress, end_time=end_time)
+        known = days_within(tables, since_time, end_time)
+        span = (since_time, end_time)
+        num_files = spread_days(tables, known, work, merges, progress, span=span)
         with progress.task("Making user states", num_files) as advance:
             for number in range(num_files):
                 for users, events in users_of(part_path(work, number)):
-                    make_anew(store, Chunk(users, events))
+                    if since_time is None:
+                        make_anew(store, Chunk(users, events))
+                    else:
+                        change_states(store, Chunk(users, events))
                     num_users += len(users)
                 advance(1)
     return num_users

@@ -61,11 +61,7 @@ def bootstrap(values: NDArray[np.float64], seed: int = 0) -> Interval:
     """The mean of `values`, one for each user, with its interval; NaN when there are none."""
     if not len(values):
         return Interval(float("nan"), float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    share = np.full(len(values), 1 / len(values))
-    means = [rng.multinomial(len(values), share) @ values for _ in range(NUM_RESAMPLES)]
-    low, high = np.quantile(np.array(means) / len(values), (0.025, 0.975))
-    return Interval(float(np.mean(values)), float(low), float(high))
+    return interval_of(float(np.mean(values)), resampled_means(values[:, None], seed)[:, 0])
 
 
 def resampled_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
@@ -78,15 +74,23 @@ def resampled_means(values: NDArray[np.float64], seed: int = 0) -> NDArray[np.fl
     num_users = len(values)
     known = ~np.isnan(values)
     filled, counted = np.where(known, values, 0.0), known.astype(np.float64)
-    rng, share = np.random.default_rng(seed), np.full(num_users, 1 / max(num_users, 1))
+    rng = np.random.default_rng(seed)
     means = np.full((NUM_RESAMPLES, values.shape[1]), np.nan)
     at_once = max(1, RESAMPLED_AT_ONCE // max(num_users, 1))
     for first in range(0, NUM_RESAMPLES if num_users else 0, at_once):
         rows = means[first : first + at_once]
-        drawn = rng.multinomial(num_users, share, len(rows)).astype(np.float64)
+        drawn = _draw(rng, len(rows), num_users)
         total = drawn @ counted
         np.divide(drawn @ filled, total, out=rows, where=total > 0)
     return means
+
+
+def _draw(rng: np.random.Generator, num_rows: int, num_users: int) -> NDArray[np.float64]:
+    """How often each user is drawn in each resample, shape (num_rows, num_users)."""
+    drawn = rng.integers(num_users, size=(num_rows, num_users))
+    drawn += num_users * np.arange(num_rows)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=num_rows * num_users)
+    return counts.reshape(num_rows, num_users).astype(np.float64)
 
 
 def interval_of(value: float, resampled: NDArray[np.float64]) -> Interval:

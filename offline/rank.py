@@ -20,12 +20,13 @@ from feature_store.ranking import RATED_SOURCES, open_columns, ranking_features
 from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.store import OnlineStore
 from offline.build import build_bundle
-from offline.dataset import load_dataset
+from offline.dataset import load_dataset, time_span
 from offline.models.ranker import Lessons, Ranker, fit_ranker
+from offline.past_states import PastStates
 from offline.progress import Progress
 from offline.reactions import NO_REACTION, Reaction, load_reactions
 from offline.recipe import RankerConfig, Recipe
-from offline.replay import Heldout, load_heldout, states_at
+from offline.replay import Heldout, find_heldout
 from online.engine import Engine
 from online.snapshot import Snapshot, open_snapshot
 from online.types import PurchaseMode, Request
@@ -47,15 +48,22 @@ class Examples:
 
 
 def train_ranker(
-    tables: Path, recipe: Recipe, first_time: int, end_time: int, progress: Progress
+    tables: Path,
+    recipe: Recipe,
+    end_time: int,
+    states: PastStates,
+    progress: Progress,
 ) -> Ranker | None:
-    """The ranker as of `end_time`; None when the recipe wants none or the past is too short."""
+    """The ranker as of `end_time`; None when the recipe wants none or the past is too short.
+
+    `states` have not been asked for any instant after the first cut.
+    """
     config = recipe.ranker
     if config is None:
         return None
-    cuts = past_cuts(config, first_time, end_time)
-    parts = [_examples_at(tables, recipe, config, cut, progress) for cut in cuts]
-    parts = [part for part in parts if part.lessons.targets.any()]
+    cuts = past_cuts(config, time_span(tables)[0], end_time)
+    found = [_examples_at(tables, recipe, config, cut, states, progress) for cut in cuts]
+    parts = [part for part in found if part is not None and part.lessons.targets.any()]
     if not parts:
         return None
     rows = _joined(parts)
@@ -63,24 +71,34 @@ def train_ranker(
 
 
 def past_cuts(config: RankerConfig, first_time: int, end_time: int) -> list[int]:
-    """The instants to learn from, the latest first; each leaves as much history as it predicts."""
+    """The instants to learn from, in order; each leaves as much history as it predicts."""
     step = config.label_days * MICROSECONDS_PER_DAY
-    cuts = [end_time - number * step for number in range(1, config.num_cuts + 1)]
+    cuts = [end_time - number * step for number in range(config.num_cuts, 0, -1)]
     return [cut for cut in cuts if cut - first_time >= step]
 
 
 def _examples_at(
-    tables: Path, recipe: Recipe, config: RankerConfig, cut: int, progress: Progress
-) -> Examples:
-    """Candidates as of `cut` with features and labels, for users who bought something after."""
+    tables: Path,
+    recipe: Recipe,
+    config: RankerConfig,
+    cut: int,
+    states: PastStates,
+    progress: Progress,
+) -> Examples | None:
+    """Candidates as of `cut` with features and labels, for users who bought something after.
+
+    None when no known user did: a shop that was closed then teaches nothing.
+    """
     dataset = load_dataset(tables, recipe.data, cut)
-    store = states_at(tables, cut, progress)
+    store = states.at(cut)
     with tempfile.TemporaryDirectory() as folder:
         role = bundle_pb2.ROLE_JUDGED
         bundle = build_bundle(dataset, recipe, Path(folder), role, "cpu", progress)
         snapshot = open_snapshot(bundle)
         label_end = cut + config.label_days * MICROSECONDS_PER_DAY
-        heldout = load_heldout(tables, recipe.data, snapshot, store, cut, label_end)
+        heldout = find_heldout(tables, recipe.data, snapshot, store, cut, label_end)
+        if not heldout.users:
+            return None
         heldout = sample_users(heldout, config.max_users_per_cut, recipe.seed)
         reactions = load_reactions(tables, snapshot, cut, label_end)
         heldout = _with_who_spoke(heldout, reactions, config.max_users_per_cut)

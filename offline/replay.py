@@ -17,10 +17,9 @@ from threadpoolctl import threadpool_limits
 
 from feature_store.features import decayed_count
 from feature_store.state import EMPTY, UserState, state_key
-from feature_store.store import MemoryStore, OnlineStore
+from feature_store.store import OnlineStore
 from offline.dataset import scan_purchases
 from offline.errors import TrainingDataError
-from offline.materialize import materialize
 from offline.metrics import ndcg_at_k, recall_at_k
 from offline.progress import Progress
 from offline.recipe import DataConfig
@@ -78,6 +77,23 @@ def load_heldout(
     `end_time` None: until the end of the data. `store` must hold the states of the instant of
     the cut. Raises TrainingDataError when there is nobody to judge on.
     """
+    heldout = find_heldout(tables, config, snapshot, store, cut_time, end_time)
+    if not heldout.users:
+        raise TrainingDataError(
+            "no known user bought anything after the cut; choose an earlier cut_time in the recipe"
+        )
+    return heldout
+
+
+def find_heldout(
+    tables: Path,
+    config: DataConfig,
+    snapshot: Snapshot,
+    store: OnlineStore,
+    cut_time: int,
+    end_time: int | None = None,
+) -> Heldout:
+    """As `load_heldout`, of nobody too."""
     bought_after = (
         scan_purchases(tables, config, cut_time, end_time)
         .group_by("user")
@@ -94,10 +110,6 @@ def load_heldout(
             users.append(user)
             relevant.append(items)
             new.append(items - owned)
-    if not users:
-        raise TrainingDataError(
-            "no known user bought anything after the cut; choose an earlier cut_time in the recipe"
-        )
     return Heldout(cut_time, tuple(users), tuple(relevant), tuple(new))
 
 
@@ -163,13 +175,6 @@ def judge_own_frequency(
         everything.append((own + rest)[:K])
         new.append(rest)
     return judge_rankings(heldout, everything, new)
-
-
-def states_at(tables: Path, end_time: int, progress: Progress) -> MemoryStore:
-    """A store in memory that holds every user's state as of `end_time`."""
-    store = MemoryStore()
-    materialize(tables, store, end_time, progress)
-    return store
 
 
 def _ask(

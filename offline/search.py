@@ -31,11 +31,12 @@ from offline.dataset import load_dataset, time_span
 from offline.erase import finish_pending
 from offline.errors import RecipeError, TrainingDataError
 from offline.home import Home
+from offline.past_states import PastStates
 from offline.progress import QUIET, Progress
 from offline.rank import train_ranker
 from offline.recipe import RECIPES, Recipe
 from offline.recipe_file import changed, write_recipe
-from offline.replay import load_heldout, replay, states_at
+from offline.replay import load_heldout, replay
 from online.snapshot import open_snapshot
 
 PLACEMENT: Final = "home"
@@ -108,11 +109,12 @@ def task_of(tables: Path, recipe: Recipe, measure: str) -> Task:
 def measure_recipe(task: Task, recipe: Recipe) -> dict[str, float]:
     """Learn the recipe before the cut, judge it on the validation period; each measure's mean."""
     past = load_dataset(task.tables, recipe.data, task.cut_time)
-    ranker = train_ranker(task.tables, recipe, time_span(task.tables)[0], task.cut_time, QUIET)
+    states = PastStates(task.tables, QUIET)
+    ranker = train_ranker(task.tables, recipe, task.cut_time, states, QUIET)
     with tempfile.TemporaryDirectory(prefix="aisle-search-") as folder:
         role = bundle_pb2.ROLE_JUDGED
         bundle = build_bundle(past, recipe, Path(folder), role, "cpu", QUIET, ranker)
-        snapshot, store = open_snapshot(bundle), states_at(task.tables, task.cut_time, QUIET)
+        snapshot, store = open_snapshot(bundle), states.at(task.cut_time)
         heldout = load_heldout(
             task.tables, recipe.data, snapshot, store, task.cut_time, task.end_time
         )

@@ -30,7 +30,7 @@ def serving(home: Home) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [sys.executable, "-m", "online", "serve", "--address", address, "--clock", "horizon"]
-    environment = os.environ | {"AISLE_HOME": str(home.path)}
+    environment = {"AISLE_LOG_LEVEL": "warning", **os.environ, "AISLE_HOME": str(home.path)}
     process = subprocess.Popen(command, env=environment)
     try:
         with Client(address) as client:

@@ -15,6 +15,8 @@ from offline.ingest.tables import day_files, instant, scan_parts
 from offline.progress import Progress
 from offline.uncompacted import Merges, with_owner
 
+Span = tuple[int | None, int | None]
+
 COLUMNS = (
     "event_id", "event_time", "user", "session", "kind", "corpus", "item", "quantity", "price",
     "basket",
@@ -34,15 +36,16 @@ def spread_days(
     merges: Merges,
     progress: Progress,
     *,
-    end_time: int | None = None,
+    span: Span = (None, None),
     users: pl.Series | None = None,
     applied: NDArray[np.uint64] | None = None,
     more: Iterable[Rows] = (),
 ) -> int:
-    """Write what happened on these days before `end_time` into files by user; how many files.
+    """Write what happened on these days into files by user; how many files.
 
-    `users` (pseudonyms in hexadecimal): only theirs. `applied`: without these events, and
-    without what came through a server. `more` are rows that no table holds.
+    `span`: only from its start on and before its end (None: open). `users` (pseudonyms in
+    hexadecimal): only theirs. `applied`: without these events, and without what came through a
+    server. `more` are rows that no table holds.
     """
     total = num_events(tables, days)
     number = num_files(total)
@@ -50,7 +53,7 @@ def spread_days(
     def parts() -> Iterator[Rows]:
         for day in days:
             for path in day_files(tables, day):
-                rows = _read(path, merges, end_time, users)
+                rows = _read(path, merges, span, users)
                 yield rows if applied is None else _without(rows, applied, tables, day)
         yield from more
 
@@ -64,8 +67,11 @@ def _without(rows: Rows, applied: NDArray[np.uint64], tables: Path, day: date) -
     return rows[~np.isin(rows["event"], np.concatenate((arrived, applied)))]
 
 
-def _read(path: Path, merges: Merges, end_time: int | None, users: pl.Series | None) -> Rows:
+def _read(path: Path, merges: Merges, span: Span, users: pl.Series | None) -> Rows:
+    start_time, end_time = span
     events = with_owner(scan_parts([path], EVENTS).select(COLUMNS), merges)
+    if start_time is not None:
+        events = events.filter(pl.col("event_time") >= instant(start_time))
     if end_time is not None:
         events = events.filter(pl.col("event_time") < instant(end_time))
     if users is not None:

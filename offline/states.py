@@ -73,7 +73,7 @@ def make_anew(
 def change_states(
     store: OnlineStore,
     chunk: Chunk,
-    note: Record,
+    note: Record | None = None,
     is_erased: Callable[[bytes], bool] = nobody,
 ) -> None:
     """Apply the events to the users' states.

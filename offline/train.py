@@ -6,8 +6,8 @@ says how good it is, for whom, and against what.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -15,12 +15,13 @@ from time import perf_counter
 from rich.console import Console
 
 from aisle.bundle.v1 import bundle_pb2
-from feature_store.bundle import Bundle, open_bundle
-from feature_store.errors import VersionMissingError
+from feature_store.bundle import Bundle, BundleWriter, open_bundle
+from feature_store.errors import BundleError, VersionMissingError
 from feature_store.pointer import CHAMPION
 from feature_store.registry import Registry, Version
 from feature_store.schema import MICROSECONDS_PER_DAY
-from offline.build import build_bundle
+from offline.beside import Beside
+from offline.build import Written, build_bundle, commit_bundle, write_sources
 from offline.catalog_changes import fold_catalog
 from offline.content.encoding import CACHE_FILE, CachedEncoder, choose_encoder
 from offline.dataset import Dataset, load_dataset, time_span
@@ -28,10 +29,11 @@ from offline.erase import finish_pending
 from offline.errors import TrainingDataError
 from offline.evaluation.evaluating import Evaluation, Period, evaluate, in_indexes_of
 from offline.evaluation.page import Run, write_page
-from offline.gate import Verdict, judge
+from offline.gate import NO_CHAMPION, Verdict, judge
 from offline.home import Home
 from offline.index import Device
-from offline.progress import Progress
+from offline.past_states import PastStates
+from offline.progress import QUIET, Progress
 from offline.quality import print_warnings, require_quality
 from offline.rank import train_ranker
 from offline.recipe import RECIPES, Recipe
@@ -43,10 +45,10 @@ from offline.replay import (
     judge_popularity,
     load_heldout,
     replay,
-    states_at,
 )
 from offline.report import print_judgements, print_verdict
 from offline.rules import load_rules
+from online.errors import OnlineError
 from online.offering.rules import Rule
 from online.snapshot import Snapshot, open_snapshot
 
@@ -64,6 +66,14 @@ class Trained:
     page: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The champion before this run, ready to be judged; None, and why there is none to judge."""
+
+    snapshot: Snapshot | None = None
+    absence: str = NO_CHAMPION
+
+
 def train(
     tables: Path,
     home: Home,
@@ -71,8 +81,12 @@ def train(
     device: Device,
     progress: Progress,
     rules: Sequence[Rule] = (),
+    processes: int = 1,
 ) -> Trained:
-    """Learn, judge, register, and move the alias `champion` when the gate opens."""
+    """Learn, judge, register, and move the alias `champion` when the gate opens.
+
+    With two `processes` the refit, which needs nothing of what is judged, is fitted beside it.
+    """
     registry = Registry(home.path, home.tracking_uri)
     first_time, end_time = time_span(tables)
     cut_time = recipe.data.cut_time or end_time - recipe.data.num_test_days * MICROSECONDS_PER_DAY
@@ -82,29 +96,31 @@ def train(
             "change cut_time or num_test_days in the recipe"
         )
 
+    before = _champion_before(registry, home, cut_time)
     steps = StepTimes()
-    with steps("reading"):
-        past = load_dataset(tables, recipe.data, cut_time)
-    with steps("learning to rank"):
-        ranker = train_ranker(tables, recipe, first_time, cut_time, progress)
-    with steps("the judged bundle"):
-        role = bundle_pb2.ROLE_JUDGED
-        judged = build_bundle(past, recipe, home.bundles, role, device, progress, ranker, rules)
-    with steps("asking for the held-out period"):
-        period = _period(tables, recipe, past, judged, progress)
-        champion = _champion_before(registry, home, cut_time)
-        judgements = _judge(period, champion, progress)
-        verdict = judge(judgements["aisle"], judgements.get("champion"), judgements["popularity"])
-    with steps("measuring"):
-        evaluation = evaluate(period, judgements, ranker, progress, champion)
-    with steps("the refit"):
-        everything = load_dataset(tables, recipe.data, end_time)
-        role, found = bundle_pb2.ROLE_REFIT, evaluation.metrics()
-        encoder = CachedEncoder(choose_encoder(recipe.encoder), home.path / CACHE_FILE, progress)
-        refit = build_bundle(
-            everything, recipe, home.bundles, role, device, progress, ranker, rules, encoder, found
-        )
-        encoder.close()
+    with BundleWriter(home.bundles) as writer, Beside(processes) as beside:
+        shown = QUIET if processes > 1 else progress
+        if processes > 1:
+            beside.start(_prepare, home)
+        refitted = beside.start(_refit, writer, tables, recipe, end_time, home, device, shown)
+        with steps("reading"):
+            past = load_dataset(tables, recipe.data, cut_time)
+        states = PastStates(tables, progress)
+        with steps("learning to rank"):
+            ranker = train_ranker(tables, recipe, cut_time, states, progress)
+        with steps("the judged bundle"):
+            role = bundle_pb2.ROLE_JUDGED
+            judged = build_bundle(past, recipe, home.bundles, role, device, progress, ranker, rules)
+        with steps("asking for the held-out period"):
+            period = _period(tables, recipe, past, judged, states)
+            judgements = _judge(period, before.snapshot, progress)
+            verdict = _verdict(judgements, before)
+        with steps("measuring"):
+            evaluation = evaluate(period, judgements, ranker, progress, before.snapshot)
+        with steps("the refit"):
+            written = refitted() if processes == 1 else _awaited(refitted, progress)
+            found = evaluation.metrics()
+            refit = commit_bundle(writer, written, recipe, ranker, rules, found)
     about = Run(recipe.name, refit.bundle_id, cut_time, end_time, steps.taken_s)
     page = write_page(home.reports / f"{refit.bundle_id}.html", about, evaluation, verdict)
     with registry.start_run(recipe.name) as run:
@@ -117,6 +133,36 @@ def train(
     if verdict.passed:
         registry.set_alias(CHAMPION, version)
     return Trained(judgements, verdict, version, evaluation, page)
+
+
+def _prepare(home: Home) -> None:
+    """Have the registry made while there is something else to do."""
+    Registry(home.path, home.tracking_uri).prepare()
+
+
+def _refit(
+    writer: BundleWriter,
+    tables: Path,
+    recipe: Recipe,
+    end_time: int,
+    home: Home,
+    device: Device,
+    progress: Progress,
+) -> Written:
+    """The sources of the refit, from everything."""
+    dataset = load_dataset(tables, recipe.data, end_time)
+    encoder = CachedEncoder(choose_encoder(recipe.encoder), home.path / CACHE_FILE, progress)
+    with closing(encoder):
+        role = bundle_pb2.ROLE_REFIT
+        return write_sources(writer, dataset, recipe, role, device, progress, encoder)
+
+
+def _awaited(refitted: Callable[[], Written], progress: Progress) -> Written:
+    """What is learned in the process beside, once it is."""
+    with progress.task("The refit, learned beside", 1) as advance:
+        written = refitted()
+        advance(1)
+    return written
 
 
 class StepTimes:
@@ -134,10 +180,10 @@ class StepTimes:
 
 
 def _period(
-    tables: Path, recipe: Recipe, past: Dataset, judged: Bundle, progress: Progress
+    tables: Path, recipe: Recipe, past: Dataset, judged: Bundle, states: PastStates
 ) -> Period:
     """What is judged on: who bought what after the horizon of the past."""
-    store = states_at(tables, past.horizon_time, progress)
+    store = states.at(past.horizon_time)
     snapshot = open_snapshot(judged)
     heldout = load_heldout(tables, recipe.data, snapshot, store, past.horizon_time)
     return Period(tables, recipe, past, snapshot, store, heldout)
@@ -163,23 +209,33 @@ def _judge(period: Period, champion: Snapshot | None, progress: Progress) -> dic
     return judgements
 
 
-def _champion_before(registry: Registry, home: Home, cut_time: int) -> Snapshot | None:
-    """The judged bundle of the champion; None when there is none.
+def _verdict(judgements: Mapping[str, Judgement], before: Before) -> Verdict:
+    champion, popularity = judgements.get("champion"), judgements["popularity"]
+    return judge(judgements["aisle"], champion, popularity, without=before.absence)
 
-    Raises TrainingDataError when it has seen what the candidate is judged on.
+
+def _champion_before(registry: Registry, home: Home, cut_time: int) -> Before:
+    """The judged bundle of the champion, asked for before hours of learning are at stake.
+
+    Where another version of aisle wrote it, nobody can be asked to compare with it. Raises
+    TrainingDataError when it has seen what the candidate is judged on.
     """
     try:
         judged = registry.sibling(registry.resolve(CHAMPION))
     except VersionMissingError:
-        return None
+        return Before()
     if judged is None:
-        return None
+        return Before()
     if judged.horizon_time > cut_time:
         raise TrainingDataError(
             "the champion has learned from the period that this run would judge on; choose a "
             "cut_time that is not before the champion's, or judge in another --home"
         )
-    return open_snapshot(open_bundle(registry.fetch(judged, home.bundles)))
+    try:
+        return Before(open_snapshot(open_bundle(registry.fetch(judged, home.bundles))))
+    except (BundleError, OnlineError) as error:
+        cause = str(error).partition(";")[0]  # what follows says what to do where it must serve
+        return Before(absence=f"not compared with the champion, which is unreadable: {cause}")
 
 
 def _translate(heldout: Heldout, source: Snapshot, target: Snapshot) -> Heldout:
@@ -210,6 +266,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
     )
     parser.add_argument(
+        "--processes",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="2 fits the refit beside the judged bundle; 1 needs half the memory "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--ignore-quality", action="store_true", help="learn even from tables that are not fit"
     )
     Home.add_arguments(parser)
@@ -224,7 +288,8 @@ def run(args: argparse.Namespace) -> int:
     rules = load_rules(args.rules) if args.rules else ()
     finish_pending(home, args.tables or home.tables)
     fold_catalog(home, args.tables or home.tables)
-    trained = train(args.tables or home.tables, home, recipe, args.device, Progress(), rules)
+    tables, device = args.tables or home.tables, args.device
+    trained = train(tables, home, recipe, device, Progress(), rules, args.processes)
     print_judgements(trained.judgements)
     print_verdict(trained.verdict, trained.refit)
     print(f"The page of this run: {trained.page}")

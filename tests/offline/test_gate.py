@@ -50,6 +50,8 @@ def test_the_first_bundle_must_only_beat_popularity() -> None:
     verdict = judge(CHAMPION, None, POPULARITY)
     assert verdict.passed
     assert "there was no champion" in verdict.reason
+    said = "its bundle cannot be read"
+    assert said in judge(CHAMPION, None, POPULARITY, without=said).reason
 
 
 def test_a_better_candidate_passes() -> None:

@@ -1,5 +1,6 @@
 """What users say of products is learned beside what they buy."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from feature_store.bundle import open_bundle
 from feature_store.ids import Pseudonymizer
 from offline.models.ranker import Lessons, fit_ranker
+from offline.past_states import PastStates
 from offline.progress import QUIET
 from offline.rank import lessons_of, train_ranker
 from offline.reactions import NO_REACTION, Reaction, load_reactions
-from offline.recipe import RankerConfig
+from offline.recipe import RankerConfig, Recipe
 from online.snapshot import open_snapshot
 from tests.offline.shops import CUT_TIME, RECIPE, WEEK, ingest, write_csv
-from tests.worlds import KEY, World, build_world, draw_purchases, item_id, user_id
+from tests.worlds import KEY, Purchase, World, build_world, draw_purchases, item_id, user_id
 
 CONFIG = RankerConfig(like_weight=0.5, refusal_weight=3.0)
 
@@ -82,11 +84,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return build_world(tmp_path_factory.mktemp("world"))
 
 
-def tables_with(folder: Path, said: list[tuple[int, int, str, int]]) -> Path:
+def tables_with(
+    folder: Path,
+    said: list[tuple[int, int, str, int]],
+    purchases: Sequence[Purchase] = draw_purchases(),
+) -> Path:
     """The checkerboard's tables, and what users said: user, item, kind and time."""
     (folder / "home").mkdir(parents=True)
     (folder / "home" / "pseudonym.key").write_text(KEY.hex())
-    write_csv(folder / "csv", draw_purchases())
+    write_csv(folder / "csv", purchases)
     with (folder / "csv" / "events.csv").open("a") as file:
         for user, item, kind, time in said:
             file.write(f"{time},{user_id(user)},{kind},{item_id(item)},,,\n")
@@ -119,7 +125,21 @@ def test_a_shop_whose_users_speak_is_learned_from(tmp_path: Path) -> None:
     start = CUT_TIME - 2 * WEEK
     said = [(user, item, "dislike", start + user) for user in range(40) for item in (10, 11, 20)]
     tables = tables_with(tmp_path, said)
-    config = RankerConfig(label_days=14, num_cuts=1, num_trees=5, num_epochs=1, min_rows_in_leaf=5)
-    recipe = type(RECIPE)("speaks", data=RECIPE.data, als=RECIPE.als, ranker=config)
-    first = CUT_TIME - 7 * WEEK
-    assert train_ranker(tables, recipe, first, CUT_TIME, QUIET) is not None
+    recipe = ranked_recipe(label_days=14, num_cuts=1)
+    assert train_ranker(tables, recipe, CUT_TIME, PastStates(tables, QUIET), QUIET) is not None
+
+
+def ranked_recipe(label_days: int, num_cuts: int) -> Recipe:
+    config = RankerConfig(num_cuts, label_days, num_trees=5, num_epochs=1, min_rows_in_leaf=5)
+    return Recipe("ranked", data=RECIPE.data, als=RECIPE.als, ranker=config)
+
+
+@pytest.mark.parametrize("closed_weeks", [1, 2])
+def test_weeks_in_which_nobody_bought_teach_nothing(tmp_path: Path, closed_weeks: int) -> None:
+    """Two cuts, a week apart: the shop was closed after the second, or after both."""
+    end = CUT_TIME - closed_weeks * WEEK
+    purchases = [one for one in draw_purchases() if one.time < end]
+    tables = tables_with(tmp_path, [], purchases)
+    states = PastStates(tables, QUIET)
+    ranker = train_ranker(tables, ranked_recipe(7, 2), CUT_TIME, states, QUIET)
+    assert (ranker is None) == (closed_weeks == 2)

@@ -3,24 +3,30 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from feature_store.bundle import open_bundle
+from feature_store.bundle import FORMAT_VERSION, Bundle, open_bundle
+from feature_store.checksums import MANIFEST
 from feature_store.ids import Pseudonymizer
 from feature_store.pointer import read_pointer
 from feature_store.registry import Registry
-from feature_store.store import open_store
+from feature_store.schema import MICROSECONDS_PER_DAY
+from feature_store.state import UserState
+from feature_store.store import MemoryStore, open_store
 from offline.__main__ import main
 from offline.errors import TrainingDataError
 from offline.export import ExportConfig, export_slates
 from offline.home import Home
 from offline.materialize import materialize
+from offline.past_states import PastStates
 from offline.progress import QUIET
 from offline.sync import sync
 from offline.train import Trained, train
 from online.engine import Engine
 from online.snapshot import open_snapshot
+from tests.feature_store.registries import write_bundle
 from tests.offline.shops import CUT_TIME, RECIPE, usual_tables
 from tests.online.serving import ServerProcess
 from tests.worlds import KEY, NUM_USERS, World, is_even, user_id
@@ -56,6 +62,30 @@ def test_it_beats_popularity_which_cannot_tell_even_from_odd(trained: Trained) -
     assert trained.verdict.passed
 
 
+def test_two_processes_learn_the_same(home: Home, trained: Trained, tmp_path: Path) -> None:
+    other = Home(tmp_path, f"lmdb:{tmp_path / 'store'}", None)
+    beside = train(home.tables, other, RECIPE, "cpu", QUIET, processes=2)
+    assert beside.refit.bundle_id == trained.refit.bundle_id
+    assert beside.judgements["aisle"].means() == trained.judgements["aisle"].means()
+
+
+def test_states_of_the_past_go_on_from_earlier_ones(home: Home) -> None:
+    states = PastStates(home.tables, QUIET)
+    day = MICROSECONDS_PER_DAY
+    for time in (CUT_TIME - 20 * day, CUT_TIME - 5 * day // 2, CUT_TIME):
+        at_once = MemoryStore()
+        materialize(home.tables, at_once, time, QUIET)
+        later = dict(states.at(time).scan(b""))
+        assert len(later) > 10
+        for key, value in at_once.scan(b""):
+            made, expected = UserState.decode(later[key]), UserState.decode(value)
+            assert made.seen.tolist() == expected.seen.tolist()
+            assert made.items["key"].tolist() == expected.items["key"].tolist()
+            np.testing.assert_allclose(made.items["decayed"], expected.items["decayed"], 1e-5)
+    with pytest.raises(ValueError, match="order of time"):
+        states.at(CUT_TIME - day)
+
+
 def test_a_run_registers_the_judged_bundle_and_the_refit(home: Home, trained: Trained) -> None:
     registry = Registry(home.path)
     champion = registry.resolve("champion")
@@ -68,8 +98,33 @@ def test_a_run_registers_the_judged_bundle_and_the_refit(home: Home, trained: Tr
 
 def test_a_champion_is_not_judged_on_what_it_has_seen(home: Home, trained: Trained) -> None:
     earlier = RECIPE.with_cut(CUT_TIME - 14 * 86_400_000_000)
+    written = set(home.bundles.iterdir())
     with pytest.raises(TrainingDataError, match="has learned from the period"):
         train(home.tables, home, earlier, "cpu", QUIET)
+    assert set(home.bundles.iterdir()) == written  # it is said before anything is learned
+
+
+@pytest.mark.parametrize(
+    ("format_version", "said"), [(1, "has format 1"), (FORMAT_VERSION, "has no file")]
+)
+def test_it_learns_beside_a_champion_that_this_code_cannot_read(
+    home: Home, tmp_path: Path, format_version: int, said: str
+) -> None:
+    own = Home(tmp_path, f"lmdb:{tmp_path / 'store'}", None)
+    registry = Registry(own.path)
+    with registry.start_run("before") as run:
+        for role in ("judged", "refit"):
+            bundle = write_bundle(tmp_path / "old", role=role)
+            with_format(bundle, format_version)
+            version = registry.register(run, bundle)
+    registry.set_alias("champion", version)
+    later = train(home.tables, own, RECIPE, "cpu", QUIET)
+    assert "the champion, which is unreadable" in later.verdict.reason
+    assert said in later.verdict.reason
+    assert "train" not in later.verdict.reason
+    assert later.verdict.passed  # it beats popularity
+    assert "champion" not in later.judgements
+    assert registry.resolve("champion") == later.refit
 
 
 def test_the_export_equals_what_the_server_answers(served: Home, tmp_path: Path) -> None:
@@ -117,6 +172,13 @@ def test_a_campaign_is_exported_by_its_command(served: Home, tmp_path: Path) -> 
     assert (tmp_path / "out" / "preview.html").read_text().count('<article class="mail"') == 3
     (tmp_path / "campaign.toml").write_text("campaign = 3")
     assert main([*words, "--out", str(tmp_path / "other")]) == 2
+
+
+def with_format(bundle: Bundle, version: int) -> None:
+    """Let its manifest name another format."""
+    manifest = bundle.directory / MANIFEST
+    said = json.loads(manifest.read_text()) | {"formatVersion": version}
+    manifest.write_text(json.dumps(said))
 
 
 def pseudonym(number: int) -> str:
