@@ -3,11 +3,15 @@
 Some of the items are taken out of training, with every purchase of them, as if they came into the
 catalogue at the cut. Who buys them afterwards is known. Both rankers rank the full catalogue: the
 two-tower knows of a cold item what the catalogue says of it, and so does the baseline, which ranks
-by how much of a user's purchases, faded, were of the item's type, category and brand.
+by how much of a user's purchases, faded, were of the item's type and category.
+
+How well either does depends much on which few popular items are cold, so several draws of cold
+items are judged, each with a training of its own. Pooled, a user counts once, with the mean over
+the draws of which they bought an item.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,17 +37,19 @@ from offline.models.two_tower.train import TrainConfig, TwoTowerConfig, fit
 Matrix = NDArray[np.float32]
 
 K: Final = 100
+MEASURE: Final = f"recall_at_{K}"
+ABOVE: Final = "cold_items_above_category_affinity"
 COLD_SHARE: Final = 0.05
 BLOCK_USERS: Final = 512
 GROUP_WEIGHTS: Final = (1.0, 0.3, 0.0)
 HALF_LIFE_DAYS: Final = 60.0
-NUM_BUCKETS: Final = 32_768
+NUM_BUCKETS: Final = 65_536
 DIM: Final = 64
-TEMPERATURE: Final = 0.15
+TEMPERATURE: Final = 0.5
 SAMPLING: Final = SamplingConfig(
-    users_per_step=64, num_uniform=2048, hidden_share=0.1, anonymous_share=0.5
+    users_per_step=64, num_uniform=2048, hidden_share=0.1, anonymous_share=0.9
 )
-TRAIN: Final = TrainConfig(num_epochs=10, learning_rate=0.015)
+TRAIN: Final = TrainConfig(num_epochs=2, learning_rate=0.015)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +90,20 @@ def hide_items(past: Dataset, future: Purchases, seed: int) -> ColdTask:
     return ColdTask(replace(past, purchases=remaining), is_cold, matrix)
 
 
-def run(task: ColdTask, setting: Setting) -> Iterator[str]:
-    """A line for each ranker, and their difference by user."""
-    baseline = Line("category_affinity", {f"recall_at_{K}": recall(task, affinity(task.past))}, 0.0)
+def run(tasks: Iterable[ColdTask], setting: Setting) -> Iterator[str]:
+    """The difference by user in each draw, then a line for each ranker, and their difference."""
+    draws = []
+    for number, task in enumerate(tasks, 1):
+        draws.append(judge(task, setting))
+        yield difference(f"{ABOVE}_draw_{number}", *draws[-1])
+    cold, baseline = (pooled(lines) for lines in zip(*draws, strict=True))
+    yield baseline.to_json()
+    yield cold.to_json()
+    yield difference(ABOVE, cold, baseline)
+
+
+def judge(task: ColdTask, setting: Setting) -> tuple[Line, Line]:
+    """The two-tower and the baseline on one draw; NaN for who bought none of its items."""
     started = time.perf_counter()
     towers, rate = train(task.past, setting)
     train_s = time.perf_counter() - started
@@ -95,23 +112,39 @@ def run(task: ColdTask, setting: Setting) -> Iterator[str]:
     def score(users: Ids) -> Matrix:
         return towers.score(taken(histories, users))
 
-    cold = Line("cold_items", {f"recall_at_{K}": recall(task, score)}, train_s, rate)
-    yield baseline.to_json()
-    yield cold.to_json()
-    yield difference("cold_items_above_category_affinity", cold, baseline)
+    baseline = recall(task, affinity(task.past))
+    return (
+        Line("cold_items", {MEASURE: recall(task, score)}, train_s, rate),
+        Line("category_affinity", {MEASURE: baseline}, 0.0),
+    )
+
+
+def pooled(lines: Sequence[Line]) -> Line:
+    """Each user's mean over the draws that concern them; seconds and rate are means too."""
+    values = np.ma.masked_invalid([line.values[MEASURE] for line in lines])
+    rates = [line.examples_per_s for line in lines if line.examples_per_s is not None]
+    return Line(
+        lines[0].model,
+        {MEASURE: values.mean(axis=0).filled(np.nan)},
+        float(np.mean([line.train_s for line in lines])),
+        float(np.mean(rates)) if rates else None,
+    )
 
 
 def recall(task: ColdTask, score: Callable[[Ids], Matrix]) -> Floats:
-    """Hits among the best K of all items / min(K, cold items bought), for each of the users."""
-    parts = []
+    """Hits among the best K of all items / min(K, cold items bought), (users,).
+
+    NaN for users who bought no cold item.
+    """
+    found = np.full(len(task.past.users), np.nan)
     for start in range(0, len(task.users), BLOCK_USERS):
         users = task.users[start : start + BLOCK_USERS]
         k = min(K, task.past.num_items)
         best = torch.from_numpy(score(users)).topk(k, dim=1).indices.numpy()
         rows = np.repeat(users, k)
         hits = np.asarray(task.bought[rows, best.ravel()]).reshape(best.shape).sum(axis=1)
-        parts.append(hits / np.minimum(K, np.diff(task.bought.indptr)[users]))
-    return np.concatenate(parts)
+        found[users] = hits / np.minimum(K, np.diff(task.bought.indptr)[users])
+    return found
 
 
 def affinity(past: Dataset) -> Callable[[Ids], Matrix]:
@@ -141,7 +174,7 @@ def train(past: Dataset, setting: Setting) -> tuple[FittedTowers, float]:
     data = TrainingData(histories_of(past), catalogue, past.num_items)
     num_features = past.num_items + NUM_BUCKETS
     config = TwoTowerConfig(
-        TowerConfig(num_features, dim=DIM, temperature=TEMPERATURE),
+        TowerConfig(num_features, dim=DIM, temperature=TEMPERATURE, affinity=True),
         SAMPLING,
         replace(TRAIN, device=setting.device),
     )

@@ -20,6 +20,7 @@ from offline.benchmark.report import Line, difference
 from offline.benchmark.setting import Setting
 from offline.build import build_bundle
 from offline.dataset import Dataset, Purchases, load_dataset, scan_purchases, time_span
+from offline.past_states import PastStates
 from offline.rank import train_ranker
 from offline.recipe import Recipe, completejourney
 from offline.replay import (
@@ -28,13 +29,12 @@ from offline.replay import (
     judge_popularity,
     load_heldout,
     replay,
-    states_at,
 )
 from online.snapshot import open_snapshot
 
 PLACEMENT: Final = "home"
 VALIDATION_DAYS: Final = 30
-COLD_SEEDS: Final = {"validation": 1, "test": 2}
+COLD_SEEDS: Final = {"validation": (1, 11, 12, 13), "test": (21, 22, 23, 24)}
 
 
 def run(setting: Setting) -> Iterator[str]:
@@ -60,14 +60,15 @@ def served(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:
     cut_time, tables = _cut(recipe), setting.data
     started = time.perf_counter()
     past = load_dataset(tables, recipe.data, cut_time)
-    ranker = train_ranker(tables, recipe, time_span(tables)[0], cut_time, setting.progress)
+    states = PastStates(tables, setting.progress)
+    ranker = train_ranker(tables, recipe, cut_time, states, setting.progress)
     with tempfile.TemporaryDirectory() as folder:
         role = bundle_pb2.ROLE_JUDGED
         bundle = build_bundle(
             past, recipe, Path(folder), role, setting.device, setting.progress, ranker
         )
         train_s = time.perf_counter() - started
-        snapshot, store = open_snapshot(bundle), states_at(tables, cut_time, setting.progress)
+        snapshot, store = open_snapshot(bundle), states.at(cut_time)
         heldout = load_heldout(tables, recipe.data, snapshot, store, cut_time, end_time)
         half_life = recipe.repeat_half_life
         lines = {
@@ -92,8 +93,8 @@ def cold(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:
     cut_time = _cut(recipe)
     past = load_dataset(setting.data, recipe.data, cut_time)
     later = future(setting.data, recipe, past, end_time)
-    task = cold_items.hide_items(past, later, COLD_SEEDS[setting.period])
-    yield from cold_items.run(task, setting)
+    tasks = (cold_items.hide_items(past, later, seed) for seed in COLD_SEEDS[setting.period])
+    yield from cold_items.run(tasks, setting)
 
 
 def future(tables: Path, recipe: Recipe, past: Dataset, end_time: int) -> Purchases:

@@ -94,17 +94,17 @@ def _solve_primal(matrix: sparse.csr_matrix, config: LinearConfig) -> sparse.csr
 def _solve_dual(matrix: sparse.csr_matrix, config: LinearConfig) -> sparse.csr_matrix:
     kernel = (matrix @ matrix.T).toarray()
     kernel[np.diag_indices_from(kernel)] += config.l2
-    dense = matrix.toarray()
-    factor = scipy.linalg.cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
-    projected = scipy.linalg.cho_solve(factor, dense, check_finite=False)
-    # l2 * diag(P) = 1 - x_j' K^-1 x_j ; the l2 of numerator and denominator cancel in B.
-    scale = 1.0 / np.maximum(1.0 - np.einsum("uj,uj->j", dense, projected), 1e-6)
-    projected *= scale.astype(np.float32)
-    del dense
-    columns = matrix.T.tocsr()
+    factor = scipy.linalg.cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
+    # X'(XX' + l2 I)^-1 X is the product of this half with itself.
+    half = scipy.linalg.solve_triangular(
+        factor, matrix.toarray(), lower=True, overwrite_b=True, check_finite=False
+    )
+    # l2 * diag(P) = 1 - |half_j|^2 ; the l2 of numerator and denominator cancel in B.
+    scale = 1.0 / np.maximum(1.0 - np.einsum("uj,uj->j", half, half), 1e-6)
+    scaled = half * scale.astype(np.float32)
     blocks = [
         _pruned(
-            _without_diagonal(columns[start : start + BLOCK] @ projected, start),
+            _without_diagonal(half[:, start : start + BLOCK].T @ scaled, start),
             config.num_neighbours,
         )
         for start in range(0, matrix.shape[1], BLOCK)

@@ -31,6 +31,12 @@ def ordered(score: NDArray[np.floating] | NDArray[np.integer]) -> Popularity:
     return Popularity(order, score[order].astype(np.float32))
 
 
+def above_zero(fitted: Popularity) -> Popularity:
+    """Without the items whose score is 0: a list of promotions names what is promoted alone."""
+    counts = fitted.score > 0
+    return Popularity(fitted.order[counts], fitted.score[counts])
+
+
 def fit_recent_popularity(
     purchases: Purchases, num_items: int, horizon_time: int, config: PopularityConfig
 ) -> Popularity:

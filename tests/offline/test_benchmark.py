@@ -172,10 +172,15 @@ def test_throughput(
     monkeypatch.setattr(throughput, "PLAIN", PlainConfig(num_epochs=6, learning_rate=0.015))
     lines = lines_of(capsys, "throughput", gowalla)
     assert list(lines) == ["plain_loop", "two_tower", "throughput"]
-    for name in ("plain_loop", "two_tower"):
-        assert lines[name]["recall_at_20"] >= lines["throughput"]["target_recall_at_20"]  # type: ignore[operator]
-        assert lines[name]["examples_per_s"]
-    assert lines["throughput"]["time_to_recall_ratio"]
+    both = lines["throughput"]
+    assert both["recall_at_20"] == lines["two_tower"]["recall_at_20"]
+    assert both["plain_recall_at_20"] == lines["plain_loop"]["recall_at_20"]
+    assert both["recall_at_20"] >= both["plain_recall_at_20"]  # type: ignore[operator]
+    rates = lines["two_tower"]["examples_per_s"], lines["plain_loop"]["examples_per_s"]
+    assert (both["examples_per_s"], both["plain_examples_per_s"]) == rates
+    assert both["ratio"] == pytest.approx(rates[0] / rates[1], rel=0.02)  # type: ignore[operator]
+    assert both["cpu_ratio"]
+    assert both["time_to_recall_ratio"]
 
 
 def test_complete_journey(
@@ -191,7 +196,22 @@ def test_complete_journey(
     assert lines["blend"]["recall_at_20_all"] > lines["popularity"]["recall_at_20_all"]  # type: ignore[operator]
     above = lines["blend_above_own_frequency_half_life"]
     assert "recall_at_20_all_difference" in above
-    assert {"category_affinity", "cold_items"} <= lines.keys()
+    assert check(lines["cold_items"], "recall_at_100") > 0
+    check(lines["category_affinity"], "recall_at_100")
+    pooled = "cold_items_above_category_affinity"
+    draws = [lines[f"{pooled}_draw_{number}"] for number in (1, 2, 3, 4)]
+    for record in (lines[pooled], *draws):
+        check(record, "recall_at_100_difference")
+
+
+def test_draws_are_pooled_by_user() -> None:
+    first, second = (
+        Line("cold_items", {"recall_at_100": np.array(values)}, seconds, rate)
+        for values, seconds, rate in (([0.5, np.nan, np.nan], 2.0, 10.0), ([1, 0, np.nan], 4, 20))
+    )
+    both = cold_items.pooled([first, second])
+    np.testing.assert_array_equal(both.values["recall_at_100"], [0.75, 0, np.nan])
+    assert (both.train_s, both.examples_per_s) == (3.0, 15.0)
 
 
 def test_cold_items_are_out_of_the_past_and_found(tmp_path: Path) -> None:

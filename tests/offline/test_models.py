@@ -13,7 +13,7 @@ from offline.errors import DeviceError
 from offline.index import build_index, has_gpu
 from offline.models.als import fit_als
 from offline.models.linear import fit_linear
-from offline.models.popularity import fit_popularity, fit_recent_popularity
+from offline.models.popularity import above_zero, fit_popularity, fit_recent_popularity, ordered
 from offline.models.ranker import Lessons, expected_calibration_error, fit_ranker
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, IndexConfig, LinearConfig, PopularityConfig, RankerConfig
@@ -45,6 +45,12 @@ def test_popularity_counts_users_not_purchases() -> None:
     fitted = fit_popularity(purchases([0, 0, 0, 1, 2, 1], [4, 4, 4, 2, 2, 0], [0] * 6), 5)
     assert fitted.order.tolist() == [2, 0, 4, 1, 3]
     assert fitted.score.tolist() == [2, 1, 1, 0, 0]
+
+
+def test_a_list_names_only_items_that_have_a_score() -> None:
+    listed = above_zero(ordered(np.array([0.0, 2.0, 0.0, 3.0])))
+    assert (listed.order.tolist(), listed.score.tolist()) == ([3, 1], [3, 2])
+    assert not len(above_zero(ordered(np.zeros(4))).order)
 
 
 def test_recent_popularity_forgets() -> None:

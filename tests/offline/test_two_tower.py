@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,10 @@ from offline.models.two_tower.data import (
     write_arrays,
 )
 from offline.models.two_tower.export import export_user_tower, pad, run_user_tower
+from offline.models.two_tower.features import ItemFacts, describe
 from offline.models.two_tower.fitted import FittedTowers, latest
 from offline.models.two_tower.loss import Targets, sampled_softmax
-from offline.models.two_tower.model import TowerConfig
+from offline.models.two_tower.model import TowerConfig, TwoTower
 from offline.models.two_tower.neighbours import with_neighbours
 from offline.models.two_tower.sampling import Sampler, SamplingConfig
 from offline.models.two_tower.train import TrainConfig, TwoTowerConfig
@@ -111,6 +113,61 @@ def test_an_item_that_nobody_bought_is_found_by_what_it_is_like(attentive: Fitte
     assert np.mean(right > wrong) > 0.95
 
 
+def test_affinity_learns_the_checkerboard_and_finds_what_nobody_bought() -> None:
+    towers = train.fit(data(), config(affinity=True), QUIET).towers
+    assert share_right(towers, board()) > 0.95
+    scores = towers.score(board())[:, NOBODY_BUYS]
+    same = np.arange(NUM_USERS)[:, None] % 2 == np.array(NOBODY_BUYS) % 2
+    right = np.where(same, scores, np.inf).min(axis=1)
+    wrong = np.where(same, -np.inf, scores).max(axis=1)
+    assert np.mean(right > wrong) > 0.95
+
+
+def test_affinities_are_the_sums_over_features_that_they_say_they_are() -> None:
+    rng = np.random.default_rng(2)
+    catalogue = replace(described(), weights=rng.random(2 * NUM_ITEMS).astype(np.float32))
+    histories = replace(board(), weights=rng.random(len(board().ids)).astype(np.float32))
+    model = TwoTower(TowerConfig(NUM_ITEMS + 2, dim=8, affinity=True))
+    assert model.loyalty is not None
+    assert model.appeal is not None
+    with torch.no_grad():
+        model.loyalty.uniform_()
+        model.appeal.uniform_()
+    loyalty, appeal = model.loyalty.detach().numpy(), model.appeal.detach().numpy()
+    towers = FittedTowers.freeze(model, catalogue, NUM_ITEMS)
+    found = towers.score(histories) - towers.embed(histories) @ towers.units.numpy().T
+    for user in (0, 7):
+        mine = slice(*histories.starts[user : user + 2])
+        items, strength = histories.ids[mine], histories.weights[mine]  # type: ignore[index]
+        taste = [np.log1p(strength[items % 2 == parity].sum()) for parity in (0, 1)]
+        for item in (3, 8):
+            weights = catalogue.weights[2 * item : 2 * item + 2]  # type: ignore[index]
+            kind = EVEN + item % 2
+            liked = loyalty[kind] * taste[item % 2] + appeal[kind]
+            expected = weights[0] * appeal[item] + weights[1] * liked
+            assert found[user, item] == pytest.approx(model.config.temperature * expected, abs=1e-5)
+
+
+def test_a_sample_tells_only_of_what_is_not_to_be_found() -> None:
+    sampler = Sampler(data(), config().sampling, affinity=True)
+    batch = sampler.batch(np.arange(NUM_USERS), np.random.default_rng(0))
+    taste = batch.histories.taste
+    assert taste is not None
+    shown = np.bincount(batch.histories.items.rows.numpy(), minlength=NUM_USERS)
+    told = np.expm1(taste.dense(NUM_ITEMS + 2).numpy()).sum(axis=1)
+    np.testing.assert_allclose(told, shown, rtol=1e-5)
+
+
+def test_what_few_known_items_share_is_no_feature() -> None:
+    empty = [""] * 6
+    facts = ItemFacts(["A", "A", "A", "B", "B", "B"], empty, empty, np.full(6, np.nan, np.float32))
+    known = np.array([True, True, True, True, True, False])
+    described = describe(facts, 1000, known)
+    rows = np.repeat(np.arange(6), np.diff(described.starts))
+    assert rows[described.ids >= 6].tolist() == [0, 1, 2]
+    assert rows[described.ids < 6].tolist() == [0, 1, 2, 3, 4]
+
+
 def test_what_is_known_of_a_user_speaks_before_the_first_purchase() -> None:
     context = Ragged(np.arange(NUM_USERS + 1), np.arange(NUM_USERS) % 2)
     towers = train.fit(data(context=context), config(num_context=2), QUIET).towers
@@ -118,22 +175,27 @@ def test_what_is_known_of_a_user_speaks_before_the_first_purchase() -> None:
     assert share_right(towers, nobody, Ragged(np.arange(3), np.arange(2))) > 0.9
 
 
-def test_loss_equals_plain_autograd() -> None:
+@pytest.mark.parametrize("has_more", [False, True])
+def test_loss_equals_plain_autograd(has_more: bool) -> None:
     torch.manual_seed(0)
     users = torch.randn(10, 4, requires_grad=True)
     items = torch.randn(7, 4, requires_grad=True)
+    added = torch.randn(10, 7, requires_grad=has_more)
+    inputs = (users, items, *([added] if has_more else []))
     rows, columns = torch.tensor([0, 0, 3, 9]), torch.tensor([1, 2, 3, 4])
     known = (torch.tensor([0, 9]), torch.tensor([5, 0]))
     targets = Targets(rows, columns, torch.full((4,), 0.25), *known, torch.randn(7))
-    sampled_softmax(users, items, targets, False, block_rows=4).backward()  # type: ignore[no-untyped-call]
-    found = (users.grad, items.grad)
-    users.grad = items.grad = None
-    plain = users @ items.T
+    more = added if has_more else None
+    sampled_softmax(users, items, targets, False, 4, more).backward()  # type: ignore[no-untyped-call]
+    found = [part.grad for part in inputs]
+    for part in inputs:
+        part.grad = None
+    plain = users @ items.T + (added if has_more else 0)
     corrected = (plain - targets.log_inclusion).index_put(known, torch.tensor(-1e4))
     terms = corrected.logsumexp(1)[rows] - plain[rows, columns]
     (terms * 0.25).sum().backward()  # type: ignore[no-untyped-call]
-    for one, other in zip(found, (users.grad, items.grad), strict=True):
-        torch.testing.assert_close(one, other)
+    for one, part in zip(found, inputs, strict=True):
+        torch.testing.assert_close(one, part.grad)
 
 
 def test_sampled_loss_is_near_the_full_softmax() -> None:

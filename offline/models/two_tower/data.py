@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from offline.models.two_tower.model import Bags
 
@@ -68,6 +69,27 @@ class TrainingData:
     def num_items(self) -> int:
         """The number of items."""
         return len(self.catalogue)
+
+
+def likings(kept: sparse.csr_matrix, likeness: sparse.csr_matrix) -> Bags:
+    """log(1 + how much a user had) of each feature, from weights (users, items).
+
+    `likeness` (items, features) is that of `likeness_of`.
+    """
+    had = (kept @ likeness).tocsr()
+    had.sort_indices()
+    rows = np.repeat(np.arange(had.shape[0]), np.diff(had.indptr))
+    bags = as_bags(had.indices.astype(np.int64), rows, had.shape[0])
+    return replace(bags, weights=torch.from_numpy(np.log1p(had.data).astype(np.float32)))
+
+
+def likeness_of(catalogue: Ragged, num_own: int) -> sparse.csr_matrix:
+    """1 where an item has a feature that is not its own id, shape (items, features)."""
+    shared = catalogue.ids >= num_own
+    rows = np.repeat(np.arange(len(catalogue)), np.diff(catalogue.starts))[shared]
+    shape = (len(catalogue), max(num_own, int(catalogue.ids.max(initial=0)) + 1))
+    ones = np.ones(len(rows), np.float32)
+    return sparse.csr_matrix((ones, (rows, catalogue.ids[shared])), shape)
 
 
 def as_bags(ids: Ids, rows: Ids, num_rows: int) -> Bags:

@@ -2,7 +2,8 @@
 
 Input `history` (B, L) int64, item indexes oldest first, filled up with -1 at the end, and, where
 the tower takes any, `context` (B, K) int64, likewise. Output `user` (B, d) float32, length 1. The
-item tables are constants of the graph.
+item tables are constants of the graph. Affinities are not in it: they are sums over what the
+item has, for whoever scores the candidates that the vector found.
 """
 
 import io

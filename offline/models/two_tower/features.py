@@ -1,7 +1,8 @@
-"""What an item is like, as hashed features: category path, brand, price band, words of its name.
+"""What an item is like, as hashed features: category path, brand, price band, name and its words.
 
-Its id is a feature too, for items that somebody bought. Words share a fixed number of buckets, so
-that a product that comes tomorrow has a vector without training again.
+Its id is a feature too, for items that somebody bought. The others share a fixed number of
+buckets, so that a product that comes tomorrow has a vector without training again. The first word
+of a brand is taken for its label, such as that of all house brands.
 """
 
 import math
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 
 from feature_store.ids import hash64_many
 from feature_store.schema import CATEGORY_SEPARATOR
-from offline.models.two_tower.data import Ragged
+from offline.models.two_tower.data import Ragged, ragged
 
 BANDS_PER_DOUBLING: Final = 2
+MIN_ITEMS: Final = 3
 WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -41,11 +43,16 @@ class ItemFacts:
             yield f"category={CATEGORY_SEPARATOR.join(levels[: depth + 1])}"
         if self.brand[item]:
             yield f"brand={self.brand[item]}"
+            label = self.brand[item].split()[0]
+            yield f"label={label}"
             if levels:
                 yield f"brand in category={self.brand[item]} {levels[-1]}"
+                yield f"label in category={label} {self.category[item]}"
         price = float(self.price[item])
         if price > 0:
             yield f"price={math.floor(BANDS_PER_DOUBLING * math.log2(price))}"
+        if self.title[item]:
+            yield f"title={self.title[item]}"
         for word in sorted(set(WORD.findall(self.title[item].lower()))):
             yield f"word={word}"
 
@@ -54,17 +61,18 @@ def describe(facts: ItemFacts, num_buckets: int, is_known: NDArray[np.bool_]) ->
     """Features of each item: its number where `is_known` (items,), and buckets above those.
 
     Ids below the number of items are the items' own. Weights are 1 for the item's own id, and
-    together 1 for the others.
+    squared together 1 for the others. What fewer than MIN_ITEMS known items share is left out: it
+    would stand for those items, and tell a new one nothing.
     """
     words = [sorted(facts.words(item)) for item in range(len(facts))]
     flat = hash64_many([word for row in words for word in row])
     buckets = (flat % np.uint64(num_buckets)).astype(np.int64) + len(facts)
-    lengths = np.array([len(row) for row in words])
+    owner = np.repeat(np.arange(len(facts)), [len(row) for row in words])
+    support = np.bincount(buckets[is_known[owner]], minlength=len(facts) + num_buckets)
+    shared_by_many = support[buckets] >= MIN_ITEMS
+    buckets, owner = buckets[shared_by_many], owner[shared_by_many]
     own = np.flatnonzero(is_known)
-    rows = np.concatenate([own, np.repeat(np.arange(len(facts)), lengths)])
-    ids = np.concatenate([own, buckets])
-    shared = np.repeat(1 / np.sqrt(np.maximum(lengths, 1)), lengths)
+    shared = (1 / np.sqrt(np.maximum(np.bincount(owner, minlength=len(facts)), 1)))[owner]
     weights = np.concatenate([np.ones(len(own)), shared]).astype(np.float32)
-    order = np.argsort(rows, kind="stable")
-    starts = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(facts)))))
-    return Ragged(starts, ids[order], weights[order])
+    rows, ids = np.concatenate([own, owner]), np.concatenate([own, buckets])
+    return ragged(rows, ids, len(facts), weights)

@@ -10,10 +10,11 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
-from offline.models.two_tower.data import Ids, Ragged
-from offline.models.two_tower.model import Histories, TwoTower
+from offline.models.two_tower.data import Ids, Ragged, likeness_of, likings
+from offline.models.two_tower.model import Bags, Histories, TwoTower
 
 Matrix = NDArray[np.float32]
 
@@ -22,21 +23,29 @@ Matrix = NDArray[np.float32]
 class FittedTowers:
     """`vectors` (items, d) and log weights `salience` (items,) for pooling, `units` for search.
 
-    The model is on the CPU; `units` are the vectors with length 1.
+    The model is on the CPU; `units` are the vectors with length 1. `bags` are the items'
+    features, and `likeness` says which those are beside the ids; None: towers without `affinity`.
     """
 
     model: TwoTower
     vectors: Tensor
     salience: Tensor
     units: Tensor
+    bags: Bags
+    likeness: sparse.csr_matrix | None
 
     @classmethod
-    def freeze(cls, model: TwoTower, catalogue: Ragged) -> Self:
-        """Run the item tower once over a catalogue, which need not be the one learned from."""
-        model = model.to("cpu")
+    def freeze(cls, model: TwoTower, catalogue: Ragged, num_own: int) -> Self:
+        """Run the item tower once over a catalogue, which need not be the one learned from.
+
+        Its features below `num_own` say which item it is, the others what it is like.
+        """
+        model, bags = model.to("cpu"), catalogue.bags(np.arange(len(catalogue)))
+        likeness = likeness_of(catalogue, num_own) if model.config.affinity else None
         with torch.no_grad():
-            vectors, salience = model.items(catalogue.bags(np.arange(len(catalogue))))
-            return cls(model, vectors, salience, torch.nn.functional.normalize(vectors, dim=1))
+            vectors, salience = model.items(bags)
+            units = torch.nn.functional.normalize(vectors, dim=1)
+        return cls(model, vectors, salience, units, bags, likeness)
 
     def embed(self, histories: Ragged, context: Ragged | None = None) -> Matrix:
         """Unit vectors (B, d) of users with these items, oldest first."""
@@ -49,9 +58,20 @@ class FittedTowers:
         return embedded
 
     def score(self, histories: Ragged, context: Ragged | None = None) -> Matrix:
-        """Cosines (B, items)."""
+        """Cosines, plus temperature times affinities where the towers have any, (B, items)."""
         scores: Matrix = self.embed(histories, context) @ self.units.numpy().T
+        if self.likeness is not None:
+            scores += self.model.config.temperature * self._affinities(histories, self.likeness)
         return scores
+
+    def _affinities(self, histories: Ragged, likeness: sparse.csr_matrix) -> Matrix:
+        ones = np.ones(len(histories.ids), np.float32)
+        weights = ones if histories.weights is None else histories.weights
+        shape = (len(histories), len(self.vectors))
+        had = sparse.csr_matrix((weights, histories.ids, histories.starts), shape)
+        with torch.no_grad():
+            liked: Matrix = self.model.affinities(self.bags, likings(had, likeness)).numpy()
+        return liked
 
     def save(self, folder: Path) -> None:
         """Item tables as `.npy`, for an index and for pooling online."""

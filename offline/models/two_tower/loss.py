@@ -33,16 +33,23 @@ class Targets:
 
 
 def sampled_softmax(
-    users: Tensor, items: Tensor, targets: Targets, low_precision: bool, block_rows: int = 128
+    users: Tensor,
+    items: Tensor,
+    targets: Targets,
+    low_precision: bool,
+    block_rows: int = 128,
+    added: Tensor | None = None,
 ) -> Tensor:
     """Weighted cross-entropy of users (U, d) against candidates (C, d), a scalar.
+
+    `added` (U, C) are further terms of the logits.
 
     logQ correction (Yi et al. 2019) over a mix of batch and uniform candidates (Yang et al.
     2020): each candidate counts 1 / P(it is in the sample), so that the sum estimates the full
     softmax's (Horvitz and Thompson 1952).
     """
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        users, items, targets, low_precision, block_rows
+        users, items, targets, low_precision, block_rows, added
     )
     return loss
 
@@ -50,27 +57,39 @@ def sampled_softmax(
 class _SampledSoftmax(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, users: Tensor, items: Tensor, targets: Targets, low: bool, block: int
+        ctx: Any,
+        users: Tensor,
+        items: Tensor,
+        targets: Targets,
+        low: bool,
+        block: int,
+        added: Tensor | None,
     ) -> Tensor:
         kind = torch.bfloat16 if low else torch.float32
         narrow = items.detach().to(kind)
         user_grad, item_grad = torch.empty_like(users), torch.zeros_like(items)
+        added_grad = None if added is None else torch.empty_like(added)
         mass = users.new_zeros(len(users)).index_add_(0, targets.rows, targets.weights)
         loss = users.new_zeros(())
         for part in _blocks(targets, len(users), block):
             rows = users[part.start : part.start + block].detach().to(kind)
             logits = (rows @ narrow.T).float()
+            if added is not None:
+                logits += added[part.start : part.start + block].detach()
             loss += _softmax_gradient_(logits, targets, part, mass)
+            if added_grad is not None:
+                added_grad[part.start : part.start + block] = logits
             error = logits.to(kind)
             user_grad[part.start : part.start + block] = (error @ narrow).float()
             item_grad += (error.T @ rows).float()
-        ctx.save_for_backward(user_grad, item_grad)
+        ctx.save_for_backward(user_grad, item_grad, added_grad)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None]:
-        user_grad, item_grad = ctx.saved_tensors
-        return user_grad * grads[0], item_grad * grads[0], None, None, None
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None, None, None, Tensor | None]:
+        user_grad, item_grad, added_grad = ctx.saved_tensors
+        added = None if added_grad is None else added_grad * grads[0]
+        return user_grad * grads[0], item_grad * grads[0], None, None, None, added
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 An item's own id is one of its features, hashed buckets of category, brand, price or text are
 others, so an item never seen in training still has a vector. A user is a weighted mean of the
 items of the history plus what is known of user and request. Both towers end on the unit sphere.
-It knows nothing of sampling, files or devices.
+With `affinity` each tower has a sparse part beside that, one place a feature: how much of what the
+user had was like that, and whether an item is. Their product says exactly what a dense vector of a
+user with hundreds of likings can only blur. It knows nothing of sampling, files or devices.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +21,8 @@ class TowerConfig:
 
     With `attention` a learned query and the place in the sequence, in `num_positions` steps back
     from the latest, weigh it too. `num_context` is the number of ids that describe user and
-    request, 0: none.
+    request, 0: none. `affinity`: items are also judged by each of their features, by how much the
+    user had of it and by how much everybody likes it.
     """
 
     num_features: int
@@ -28,6 +31,7 @@ class TowerConfig:
     attention: bool = False
     num_positions: int = 32
     num_context: int = 0
+    affinity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,24 @@ class Bags:
     rows: Tensor
     weights: Tensor | None = None
 
+    def chosen(self, rows: Tensor) -> "Bags":
+        """Some of the rows, which must ascend."""
+        place = torch.full_like(self.offsets, -1)
+        numbers = torch.arange(len(rows), device=rows.device)
+        place[rows] = numbers
+        owner = place[self.rows]
+        kept = owner >= 0
+        weights = None if self.weights is None else self.weights[kept]
+        offsets = torch.searchsorted(owner[kept], numbers)
+        return Bags(self.ids[kept], offsets, owner[kept], weights)
+
+    def dense(self, num_columns: int) -> Tensor:
+        """The same as a matrix, shape (rows, columns); no id twice in a row."""
+        size = (len(self.offsets), num_columns)
+        filled = torch.zeros(size, device=self.ids.device)
+        filled[self.rows, self.ids] = torch.ones(()) if self.weights is None else self.weights
+        return filled
+
     def sum(self, table: Tensor) -> Tensor:
         """The weighted sum of rows of `table` (ids, d) for each row, shape (rows, d)."""
         return functional.embedding_bag(
@@ -55,12 +77,14 @@ class Histories:
 
     Weights of the items, positive, say how much the user bought of each.
 
-    `context` holds bags of ids that describe user and request; None where the tower takes none.
+    `context` holds bags of ids that describe user and request, `taste` how much the user had of
+    each feature; None where the tower takes none.
     """
 
     items: Bags
     ages: Tensor
     context: Bags | None = None
+    taste: Bags | None = None
 
 
 class TwoTower(nn.Module):
@@ -82,14 +106,25 @@ class TwoTower(nn.Module):
                 (config.num_context > 0, (config.num_context, config.dim)),
             )
         )
+        self.loyalty, self.appeal = (
+            nn.Parameter(torch.zeros(config.num_features)) if config.affinity else None
+            for _ in range(2)
+        )
 
     def forward(
         self, bags: Bags, histories: Histories, candidates: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Unit users (U, d), and items over temperature (C, d); `candidates` are rows of `bags`."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Unit users (U, d), items over temperature (C, d), and the affinities (U, C), if any.
+
+        `candidates` are rows of `bags`.
+        """
         vectors, salience = self.items(bags)
         directions = functional.normalize(vectors[candidates], dim=1)
-        return self.users(vectors, salience, histories), directions / self.config.temperature
+        users = self.users(vectors, salience, histories)
+        affinities = None
+        if histories.taste is not None:
+            affinities = self.affinities(bags.chosen(candidates), histories.taste)
+        return users, directions / self.config.temperature, affinities
 
     def items(self, bags: Bags) -> tuple[Tensor, Tensor]:
         """Raw item vectors (M, d), whose length is meant for pooling, and log weights (M,)."""
@@ -106,6 +141,13 @@ class TwoTower(nn.Module):
         if self.context is not None and histories.context is not None:
             pooled = pooled + histories.context.sum(self.context)
         return functional.normalize(pooled, dim=1)
+
+    def affinities(self, bags: Bags, taste: Bags) -> Tensor:
+        """For each user and item, over the item's features: loyalty * taste + appeal, (U, M)."""
+        if self.loyalty is None or self.appeal is None:
+            raise ValueError("these towers were made without `affinity`")
+        liked = taste.dense(self.config.num_features) * self.loyalty + self.appeal
+        return bags.sum(liked.T.contiguous()).T
 
     def attend(self, vectors: Tensor, salience: Tensor) -> Tensor:
         """The log weight (M,) of each item in a history, whatever its place."""

@@ -12,9 +12,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
-from offline.models.two_tower.data import Ids, TrainingData, Weights, as_bags
+from offline.models.two_tower.data import (
+    Ids,
+    TrainingData,
+    Weights,
+    as_bags,
+    likeness_of,
+    likings,
+)
 from offline.models.two_tower.loss import Targets
 from offline.models.two_tower.model import Bags, Histories
 
@@ -63,10 +71,14 @@ class Sampler:
     """Turns users into batches; holds the item frequencies that the logQ correction needs.
 
     Uniform negatives are items that somebody has: one that nobody could buy yet is not disliked.
+    With `affinity` batches tell what each user likes, as towers with `affinity` ask.
     """
 
-    def __init__(self, data: TrainingData, config: SamplingConfig) -> None:
+    def __init__(
+        self, data: TrainingData, config: SamplingConfig, *, affinity: bool = False
+    ) -> None:
         self.data, self.config = data, config
+        self.likeness = likeness_of(data.catalogue, data.num_own) if affinity else None
         self.counts = np.bincount(data.histories.ids, minlength=data.num_items)
         self.known = np.flatnonzero(self.counts)
         self.users = np.flatnonzero(np.diff(data.histories.starts) > 1)
@@ -100,7 +112,9 @@ class Sampler:
         positions = replace(kept, items=np.searchsorted(needed, kept.items))
         return Batch(
             bags=self._item_bags(needed, rng),
-            histories=self._histories(users, positions),
+            histories=replace(
+                self._histories(users, positions), taste=self._taste(kept, len(users))
+            ),
             candidates=torch.from_numpy(np.searchsorted(needed, candidates)),
             targets=self._targets(candidates, hidden, kept),
         )
@@ -134,6 +148,15 @@ class Sampler:
             bags = replace(bags, weights=torch.from_numpy(kept.weights))
         context = self.data.context
         return Histories(bags, ages, None if context is None else context.bags(users))
+
+    def _taste(self, kept: _Entries, num_rows: int) -> Bags | None:
+        """What the users like, as far as their known items say."""
+        if self.likeness is None:
+            return None
+        weights = np.ones(len(kept.items), np.float32) if kept.weights is None else kept.weights
+        shape = (num_rows, self.data.num_items)
+        matrix = sparse.csr_matrix((weights, (kept.rows, kept.items)), shape)
+        return likings(matrix, self.likeness)
 
     def _targets(self, candidates: Ids, hidden: _Entries, kept: _Entries) -> Targets:
         """Positives, known items that are no negatives, and P(a candidate is in the sample)."""

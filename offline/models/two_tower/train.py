@@ -34,6 +34,7 @@ from offline.models.two_tower.sampling import Batch, Sampler, SamplingConfig
 from offline.progress import Progress
 
 SALIENCE_POWER: Final = 0.5
+LOYALTY: Final = 3.0
 CPU_BLOCK_ROWS: Final = 128
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -97,7 +98,7 @@ def fit(
     whether to stop. Raises DeviceError when CUDA is asked for and there is none.
     """
     world = _join(config.train.device)
-    sampler = Sampler(data, config.sampling)
+    sampler = Sampler(data, config.sampling, affinity=config.towers.affinity)
     model = build(sampler, config).to(world.device)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=config.train.learning_rate, betas=(0.9, 0.99), fused=True
@@ -107,7 +108,7 @@ def fit(
     started = time.perf_counter()
     num_examples = run.steps(first, progress, after_epoch)
     train_s = time.perf_counter() - started
-    towers = FittedTowers.freeze(model, data.catalogue)
+    towers = FittedTowers.freeze(model, data.catalogue, data.num_own)
     return TrainResult(towers, train_s, num_examples / train_s)
 
 
@@ -119,7 +120,20 @@ def build(sampler: Sampler, config: TwoTowerConfig) -> TwoTower:
     counts = np.maximum(sampler.counts[:num_own], 1)
     with torch.no_grad():
         model.salience[:num_own, 0] = torch.from_numpy(-SALIENCE_POWER * np.log(counts)).float()
+        if model.loyalty is not None:
+            model.loyalty.copy_(_rarity(sampler, config.towers.num_features))
     return model
+
+
+def _rarity(sampler: Sampler, num_features: int) -> Tensor:
+    """How much each feature tells, from 0, all have it, to 1: log(N / n) / log N, (features,)."""
+    catalogue = sampler.data.catalogue
+    known = np.repeat(sampler.counts > 0, np.diff(catalogue.starts))
+    have = np.maximum(np.bincount(catalogue.ids[known], minlength=num_features), 1)
+    whole = max(2, len(sampler.known))
+    told = LOYALTY * np.log(np.maximum(whole / have, 1)) / np.log(whole)
+    told[: sampler.data.num_own] = 0
+    return torch.from_numpy(told).float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +195,10 @@ def train_step(
     """One forward, backward and update; returns the detached loss."""
     kind = batch.candidates.device.type
     with torch.autocast(kind, torch.bfloat16, enabled=config.low_precision and kind == "cuda"):
-        users, items = module(batch.bags, batch.histories, batch.candidates)
+        users, items, added = module(batch.bags, batch.histories, batch.candidates)
     block_rows = CPU_BLOCK_ROWS if kind == "cpu" else max(1, len(users))
     loss = sampled_softmax(
-        users.float(), items.float(), batch.targets, config.low_precision, block_rows
+        users.float(), items.float(), batch.targets, config.low_precision, block_rows, added
     )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
