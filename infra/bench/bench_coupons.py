@@ -2,6 +2,9 @@
 
 hillstrom    uplift learners on Hillstrom's randomised e-mail test; DATA is its Parquet file,
              or the folder with hillstrom.parquet
+journey      who redeems what in Complete Journey, judged on later campaigns
+allocation   offers under budgets in simulated shops, against the optimum and propensity
+programme    the time of a linear programme of a million user-coupon pairs
 """
 
 import argparse
@@ -21,12 +24,13 @@ PARTS: Final = ("hillstrom", "journey", "allocation", "programme")
 
 def _measure(part: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if part == "hillstrom":
-        yield from uplift_trials.measure(args.data, args.splits, Progress())
+        splits = range(args.first_split, args.first_split + args.splits)
+        yield from uplift_trials.measure(args.data, splits, Progress())
     if part == "journey":
         yield from redemption_trials.measure(args.home, Progress())
     if part == "allocation":
         for seed in args.seeds:
-            yield from allocation_trials.measure(seed, Progress())
+            yield from allocation_trials.measure(seed, Progress(), args.visitors)
     if part == "programme":
         yield allocation_trials.measure_programme()
 
@@ -40,7 +44,16 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--splits", type=int, default=20, help="default: %(default)s")
     parser.add_argument(
+        "--first-split", type=int, default=0, help="number of the first split, default: 0"
+    )
+    parser.add_argument(
         "--seeds", nargs="+", type=int, default=[0], help="of simulated shops, default: 0"
+    )
+    parser.add_argument(
+        "--visitors",
+        type=int,
+        default=allocation_trials.NUM_VISITORS,
+        help="of a simulated day, default: %(default)s",
     )
     parser.add_argument(
         "--home",

@@ -13,7 +13,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
 
+from feature_store.coupon_demand import LADDER, demand_by_price
 from infra.bench.coupon_shops import (
     CAMPAIGN,
     NUM_CAMPAIGNS,
@@ -23,12 +25,10 @@ from infra.bench.coupon_shops import (
     Shop,
     Truth,
 )
-from offline.coupons.allocation import Allocation, allocate, programme
+from offline.coupons.allocation import programme, shadow_prices
 from online.coupons.pacing import (
-    LADDER,
     MIN_STEP,
     Plan,
-    demand_by_price,
     fitting,
     noted,
     repriced,
@@ -39,6 +39,8 @@ ORDERS: Final = ("random", "waves", "surprise")
 """How visitors come: evenly; with rush hours in which others come than else; and as on no day
 before, the latter half of the day brings other people."""
 
+LEARNED_OF: Final = 4
+_EXACT: Final = {"xatol": 1e-7}
 NUM_STEPS: Final = round(1 / MIN_STEP)
 RESOURCE: Final = CAMPAIGN[:, None]
 """What each coupon uses: its campaign's money."""
@@ -86,18 +88,36 @@ def budgets(shop: Shop, truth: Truth, share: float) -> Floats:
     return share * np.array(everyone)
 
 
-def optimum(value: Floats, cost: Floats, limit: Floats) -> tuple[Allocation, NDArray[np.bool_]]:
-    """The linear programme of a whole day; and its plan, shape (people, coupons)."""
-    num = len(value)
-    user = np.repeat(np.arange(num), NUM_COUPONS)
-    campaign = np.tile(CAMPAIGN, num)
-    problem, order = programme(
-        user, campaign, value.ravel(), campaign[:, None], cost.ravel()[:, None], limit
+def optimum(value: Floats, cost: Floats, limit: Floats) -> float:
+    """What no rule exceeds in expectation: the exact dual of the whole day's linear programme.
+
+    As campaigns share neither money nor places, it is a sum of duals with one price each.
+    """
+    total = 0.0
+    for number in _CAMPAIGNS:
+        mine = slice(number * PER_CAMPAIGN, (number + 1) * PER_CAMPAIGN)
+        given = value[:, mine], cost[:, mine], float(limit[number])
+        bounds = (0.0, float((given[0] / given[1]).max()))
+        found = minimize_scalar(_dual, args=given, bounds=bounds, method="bounded", options=_EXACT)
+        total += min(float(found.fun), _dual(0.0, *given))
+    return total
+
+
+def _dual(price: float, value: Floats, cost: Floats, limit: float) -> float:
+    best = (value - price * cost).max(axis=1)
+    return limit * price + float(np.maximum(best, 0.0).sum())
+
+
+def first_prices(value: Floats, cost: Floats, limit: Floats) -> Floats:
+    """What training puts into a bundle: prices of the programme of one visitor in LEARNED_OF."""
+    value, cost = value[::LEARNED_OF], cost[::LEARNED_OF]
+    user = np.repeat(np.arange(len(value)), NUM_COUPONS)
+    campaign = np.tile(CAMPAIGN, len(value))
+    problem, _ = programme(
+        *(user, campaign, value.ravel(), campaign[:, None], cost.ravel()[:, None]),
+        limit / LEARNED_OF,
     )
-    found = allocate(problem)
-    chosen = np.zeros(value.size, bool)
-    chosen[order] = found.chosen
-    return found, chosen.reshape(value.shape)
+    return shadow_prices(problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +149,7 @@ def typical_scale(value: Floats, cost: Floats) -> Floats:
 def plan_day(past: Belief, limit: Floats) -> Plan:
     """What a day of the past says of the next: shadow prices, and what is asked for by when."""
     demand = np.concatenate([np.zeros_like(past.asked[:1]), np.cumsum(past.asked, axis=0)])
-    return Plan(limit, optimum(past.value, past.cost, limit)[0].price, past.scale, demand)
+    return Plan(limit, first_prices(past.value, past.cost, limit), past.scale, demand)
 
 
 def give_by_value(
@@ -156,21 +176,35 @@ class _Gifts:
         self._is_redeemed = dice[:, CAMPAIGN] < truth.propensity
 
     def give(self, people: slice, net: Floats) -> None:
-        """The best of each campaign above 0; one person after the other where money runs out."""
-        best = net.reshape(-1, NUM_CAMPAIGNS, PER_CAMPAIGN).argmax(axis=2) + _FIRST
-        rows = np.arange(len(net))[:, None]
-        is_given = net[rows, best] > 0
-        redeemed = is_given & self._is_redeemed[people][rows, best]
-        used = self.used + (self._face[best] * redeemed).sum(axis=0)
-        if len(net) == 1 or (used + self._face.max() <= self._limit).all():
-            self.earned += float(self._value[people][rows, best][is_given].sum())
-            self.num_shown += int(is_given.sum())
-            self.used = used
-            return
-        for number, person in enumerate(range(people.start, people.stop)):
-            fits = fitting(self._limit - self.used, RESOURCE, self._face[:, None])
-            mine = np.where(fits, net[number], -np.inf)
-            self.give(slice(person, person + 1), mine[None, :])
+        """The best of each campaign above 0, of what its money still holds; `net` as `Belief`."""
+        for number in _CAMPAIGNS:
+            mine = slice(number * PER_CAMPAIGN, (number + 1) * PER_CAMPAIGN)
+            start = people.start
+            while start < people.stop:
+                left = self._limit[number] - self.used[number]
+                fits = fitting(left[None], _ONLY, self._face[mine, None])
+                if not fits.any():
+                    break
+                start = self._give(
+                    slice(start, people.stop), mine, net[start - people.stop :], fits
+                )
+
+    def _give(self, people: slice, mine: slice, net: Floats, fits: NDArray[np.bool_]) -> int:
+        """Until money may not hold one of those that `fits`; who is next."""
+        offers = np.where(fits, net[:, mine], -np.inf)
+        best, rows = offers.argmax(axis=1), np.arange(len(offers))
+        is_given = offers[rows, best] > 0
+        redeemed = is_given & self._is_redeemed[people, mine][rows, best]
+        used = np.cumsum(self._face[mine][best] * redeemed)
+        number = mine.start // PER_CAMPAIGN
+        spare = self._limit[number] - self.used[number] - self._face[mine][fits].max()
+        last = int(np.searchsorted(used, spare, side="right"))  # the first after whom it is short
+        num = min(last + 1, len(used))
+        until = slice(0, num)
+        self.earned += float(self._value[people, mine][rows, best][until][is_given[until]].sum())
+        self.num_shown += int(is_given[until].sum())
+        self.used[number] += used[until][-1]
+        return int(people.start) + num
 
 
 def _steps(time: Floats) -> list[slice]:
@@ -187,11 +221,16 @@ def _asked(value: Floats, cost: Floats, ladder: Floats) -> Floats:
 
 
 def give_by_propensity(
-    shop: Shop, truth: Truth, limit: Floats, dice: Floats, order: NDArray[np.intp]
+    shop: Shop,
+    truth: Truth,
+    believed: Floats,
+    limit: Floats,
+    dice: Floats,
+    order: NDArray[np.intp],
 ) -> Outcome:
-    """Each in `order` gets the offer of each campaign that they are likeliest to redeem."""
+    """Each in `order` gets of each campaign the offer that is believed likeliest to be redeemed."""
     earned, shown, used = 0.0, 0, np.zeros(NUM_CAMPAIGNS)
-    value, best = shop.value(truth), _likeliest(truth.propensity)
+    value, best = shop.value(truth), _likeliest(believed)
     for number in _CAMPAIGNS:
         coupon = best[order, number]
         is_redeemed = dice[order, number] < truth.propensity[order, coupon]
@@ -205,18 +244,24 @@ def give_by_propensity(
     return Outcome(earned, used, shown)
 
 
-def ranked_by_propensity(shop: Shop, truth: Truth, limit: Floats, dice: Floats) -> Outcome:
-    """The better of two: whoever comes first, and the likeliest of the whole day first."""
-    num = len(truth.base)
-    likeliest = np.argsort(-truth.propensity.max(axis=1), kind="stable")
+def ranked_by_propensity(
+    shop: Shop, truth: Truth, believed: Floats, limit: Floats, dice: Floats
+) -> Outcome:
+    """The better of two: whoever comes first, and the likeliest of the whole day first.
+
+    `believed`, shape (people, coupons), are propensities of the models that the other rule has.
+    """
+    likeliest = np.argsort(-believed.max(axis=1), kind="stable")
     outcomes = [
-        give_by_propensity(shop, truth, limit, dice, order) for order in (np.arange(num), likeliest)
+        give_by_propensity(shop, truth, believed, limit, dice, order)
+        for order in (np.arange(len(believed)), likeliest)
     ]
     return max(outcomes, key=lambda outcome: outcome.earned)
 
 
 _CAMPAIGNS: Final = range(NUM_CAMPAIGNS)
 _FIRST: Final = np.arange(NUM_CAMPAIGNS) * PER_CAMPAIGN
+_ONLY: Final = np.zeros((PER_CAMPAIGN, 1), np.int32)
 
 
 def _likeliest(propensity: Floats) -> NDArray[np.intp]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from offline.coupons.choice import CANDIDATES, SHRUNK, best_candidate, crossed_qini, mixed
+from offline.coupons.choice import CANDIDATES, SHRUNK, best_candidate, crossed_qini, hedged, mixed
 from offline.coupons.qini import Curve, Ranking, interval, rank, resamples
 from offline.coupons.trial import Floats, Trial, randomised
 from offline.coupons.uplift import BASELINE, LEARNERS, fit_all
@@ -43,12 +43,12 @@ class Arm:
     chosen: Counter[str] = field(default_factory=Counter)
 
 
-def measure(data: Path, num_splits: int, progress: Progress) -> Iterator[dict[str, Any]]:
+def measure(data: Path, splits: range, progress: Progress) -> Iterator[dict[str, Any]]:
     """A row for each arm and ranker, and the paired differences of served and baseline."""
     frame = pl.read_parquet(data / FILE if data.is_dir() else data)
     for arm in ARMS:
         trial = read_arm(frame, arm)
-        judged = judge_splits(trial, arm, num_splits, progress)
+        judged = judge_splits(trial, arm, splits, progress)
         yield from _rows(arm, len(trial), judged)
 
 
@@ -61,11 +61,11 @@ def read_arm(frame: pl.DataFrame, arm: str) -> Trial:
     return randomised(features.astype(np.float64), treated, rows["visit"].to_numpy().astype(float))
 
 
-def judge_splits(trial: Trial, arm: str, num_splits: int, progress: Progress) -> Arm:
-    """All rankers on `num_splits` random halves."""
+def judge_splits(trial: Trial, arm: str, splits: range, progress: Progress) -> Arm:
+    """All rankers on random halves, drawn by the number of each split."""
     result = Arm()
-    with progress.task(f"{arm}: splits", num_splits) as advance:
-        for split in range(num_splits):
+    with progress.task(f"{arm}: splits", len(splits)) as advance:
+        for split in splits:
             rng = np.random.default_rng(split)
             order = rng.permutation(len(trial))
             learned, judged = np.array_split(order, 2)
@@ -87,7 +87,8 @@ def _scores(
     predicted = {name: model(judged.features) for name, model in fitted.items()}
     scores = {name: mixed(predicted, weights) for name, weights in CANDIDATES.items()}
     chosen = best_candidate(crossed_qini(learned))
-    return {**scores, SERVED: scores[chosen], RANDOM: rng.random(len(judged))}, chosen
+    served = mixed(predicted, hedged(CANDIDATES[chosen]))
+    return {**scores, SERVED: served, RANDOM: rng.random(len(judged))}, chosen
 
 
 def _rows(arm: str, num_people: int, judged: Arm) -> Iterator[dict[str, Any]]:
@@ -136,7 +137,8 @@ def _resampled(judged: Arm, name: str, drawn: list[Floats]) -> Floats:
 def _means(curves: list[Curve]) -> Floats:
     """The MEASURES of curves, averaged, shape (measures,)."""
     values = [(one.qini, one.auuc, one.uplift_at(0.1), one.uplift_at(0.3)) for one in curves]
-    return np.mean(values, axis=0)
+    mean: Floats = np.mean(values, axis=0)
+    return mean
 
 
 def rounded(found: Interval) -> list[float]:

@@ -1,10 +1,12 @@
-"""Which uplift learner serves: the one whose cross-validated Qini is best.
+"""Which uplift learner serves: the simplest that cross-validated Qini does not speak against.
 
 The candidates are the learners, and the two-model logistic mixed with the one-model one: the
-latter is the most shrunk there is, and how much of it helps is for the data to say. Boosting must
-be better than the best of the others by a standard error (Breiman et al. 1984), since its Qini is
-noisier than the differences between learners. Nothing but the trial that is given decides, so what
-is judged later must not be in it.
+latter is the most shrunk there is, and how much of it helps is for the data to say. The two-model
+logistic serves unless another is better by a standard error over the folds (Breiman et al. 1984),
+and a boosted one must be better than that by one more: Qini is noisier than the differences
+between learners, so the best of many is often lucky. For the same reason what is chosen serves as
+the mean of its prediction and the two-model logistic one's. Nothing but the trial that is given
+decides, so what is judged later must not be in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +57,7 @@ def choose_learner(
     """Cross-validate all candidates on the trial, and fit the best one on all of it."""
     by_fold = crossed_qini(trial, learners, candidates, seed)
     best = best_candidate(by_fold)
-    return Choice(best, fit_blend(trial, learners, candidates[best]), by_fold)
+    return Choice(best, fit_blend(trial, learners, hedged(candidates[best])), by_fold)
 
 
 def crossed_qini(
@@ -77,16 +79,25 @@ def crossed_qini(
 
 
 def best_candidate(by_fold: Mapping[str, Floats]) -> str:
-    """The name with the best mean Qini; a boosted one only where it is clearly better."""
-    steady = [name for name in by_fold if BOOSTED not in name]
-    best_of_all, best = (
-        max(names, key=lambda name: float(by_fold[name].mean()), default="")
-        for names in (by_fold, steady)
-    )
-    if not best or best_of_all == best:
-        return best_of_all
-    gain = by_fold[best_of_all] - by_fold[best]
-    return best_of_all if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else best
+    """The name of what serves: the baseline, then others, then boosted ones, if clearly better."""
+    boosted = {name for name in by_fold if BOOSTED in name}
+    chosen = ""
+    for names in ({BASELINE.name} & set(by_fold), set(by_fold) - boosted, boosted):
+        best = max(sorted(names), key=lambda name: float(by_fold[name].mean()), default="")
+        if best and (not chosen or _is_clear(by_fold[best] - by_fold[chosen])):
+            chosen = best
+    return chosen
+
+
+def _is_clear(gain: Floats) -> bool:
+    """Whether a gain by fold is above 0 by a standard error."""
+    return bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+def hedged(weights: Mapping[str, float]) -> dict[str, float]:
+    """Half of a blend and half of the baseline."""
+    half = {name: weight / 2 for name, weight in weights.items()}
+    return {**half, BASELINE.name: half.get(BASELINE.name, 0.0) + 0.5}
 
 
 def fit_blend(trial: Trial, learners: Sequence[Learner], weights: Mapping[str, float]) -> Predict:

@@ -5,6 +5,7 @@ taken for a basket that would not have been, until the shop keeps a log of lots 
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import lightgbm as lgb
 import numpy as np
@@ -12,14 +13,18 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feature_store.bundle import BundleWriter
-from feature_store.coupons import MICROS, NOTHING_LEARNED, Learned
-from offline.coupons.allocation import allocate, programme
+from feature_store.coupon_demand import FIRST_MONDAY_H, HOUR, LADDER, demand_by_price
+from feature_store.coupons import HOURS_OF_WEEK, MICROS, Demand, Learned
+from offline.coupons.allocation import programme, shadow_prices
 from offline.coupons.examples import Floats, Histories, past_examples, rates_at, read_goods
 from offline.coupons.redemption import REDEMPTION, REDEMPTION_FILE, fit_redemption
 from offline.coupons.section import with_times, write_coupons
 from offline.coupons.trees import trees_to_onnx
 from offline.coupons.values import basket_margin, coupon_values
 from offline.dataset import Dataset
+
+MIN_VISITS: Final = 1_000
+"""Purchases from which hours of the week are told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class CouponModels:
 def learn_coupons(dataset: Dataset, seed: int) -> CouponModels | None:
     """Learn from campaigns of the past; None for a shop without coupons.
 
-    With too few redemptions the base rates serve, and budgets have no price.
+    With too few redemptions the base rates serve, and budgets have neither price nor demand.
     """
     if not len(dataset.coupons):
         return None
@@ -42,10 +47,12 @@ def learn_coupons(dataset: Dataset, seed: int) -> CouponModels | None:
     rates = rates_at(dataset, goods, dataset.horizon_time)
     examples = past_examples(dataset, 0, dataset.horizon_time)
     trees = fit_redemption(examples, seed)
+    visits = visits_by_hour(dataset)
     if trees is None:
-        return CouponModels(NOTHING_LEARNED, rates)
-    prices = shadow_prices(dataset, trees, rates)
-    return CouponModels(Learned(redemption=REDEMPTION, shadow_prices=prices), rates, trees)
+        return CouponModels(Learned(visits=visits), rates)
+    prices, demand = priced_budgets(dataset, trees, rates)
+    learned = Learned(redemption=REDEMPTION, shadow_prices=prices, demand=demand, visits=visits)
+    return CouponModels(learned, rates, trees)
 
 
 def write_learned(writer: BundleWriter, dataset: Dataset, models: CouponModels | None) -> None:
@@ -59,21 +66,32 @@ def write_learned(writer: BundleWriter, dataset: Dataset, models: CouponModels |
         writer.data(REDEMPTION_FILE, trees_to_onnx(models.trees))
 
 
-def shadow_prices(
-    dataset: Dataset, trees: lgb.Booster, rates: NDArray[np.float32]
-) -> dict[str, float]:
-    """By campaign with a budget that runs at the horizon, what a unit of it is worth at the margin.
+def visits_by_hour(dataset: Dataset) -> tuple[float, ...]:
+    """The share of purchases in each hour of the week, see `Learned.visits`; () where too few."""
+    hour = dataset.purchases.time // HOUR - FIRST_MONDAY_H
+    if len(hour) < MIN_VISITS:
+        return ()
+    count = np.bincount(hour % HOURS_OF_WEEK, minlength=HOURS_OF_WEEK) + 1.0
+    return tuple(np.round(count / count.sum(), 6).tolist())
 
-    Each chosen user may have one coupon of each campaign; what a coupon of unknown value costs,
-    and what a redemption earns, are as the section says.
+
+def priced_budgets(
+    dataset: Dataset, trees: lgb.Booster, rates: NDArray[np.float32]
+) -> tuple[dict[str, float], dict[str, Demand]]:
+    """By campaign with a budget that runs at the horizon: its price, and demand at other prices.
+
+    The price is what a unit of the budget is worth at the margin; demand is what would be used if
+    all chosen users were offered the best of their coupons that is worth the price. Each chosen
+    user may have one coupon of each campaign; what a coupon of unknown value costs, and what a
+    redemption earns, are as the section says.
     """
     running = _running(dataset)
     if not len(running):
-        return {}
+        return {}, {}
     names = running["campaign"].unique(maintain_order=True).to_list()
     user, coupon, probability = _chances(dataset, running, trees, rates)
     if not len(user):
-        return {}
+        return {}, {}
     campaign_of = dict(zip(running["coupon"], running["campaign"], strict=True))
     place_of = {name: number for number, name in enumerate(names)}
     campaign = np.array([place_of[campaign_of[one]] for one in coupon.tolist()], np.int32)
@@ -85,8 +103,31 @@ def shadow_prices(
     problem, _ = programme(
         user.astype(np.int64), campaign, value, campaign[:, None], cost[:, None], limit
     )
-    found = allocate(problem)
-    return {name: round(float(found.price[place]), 6) for name, place in place_of.items()}
+    price = shadow_prices(problem)
+    prices = {name: round(float(price[place]), 6) for name, place in place_of.items()}
+    blocks = user + campaign.astype(np.int64) * len(dataset.users)
+    return prices, _demand(names, campaign, blocks, value, cost)
+
+
+def _demand(
+    names: list[str],
+    campaign: NDArray[np.int32],
+    blocks: NDArray[np.int64],
+    value: Floats,
+    cost: Floats,
+) -> dict[str, Demand]:
+    """Of each campaign what its users ask for at the prices of the LADDER."""
+    gained = np.bincount(campaign, np.maximum(value, 0.0), len(names))
+    ladder = LADDER[:, None] * gained / np.bincount(campaign, cost, len(names))
+    used = [demand_by_price(value, cost, blocks, campaign, prices[None, :])[0] for prices in ladder]
+    micros = MICROS * np.array(used)
+    return {
+        name: Demand(
+            tuple(np.round(ladder[:, place], 6).tolist()),
+            tuple(np.round(micros[:, place]).tolist()),
+        )
+        for place, name in enumerate(names)
+    }
 
 
 def _running(dataset: Dataset) -> pl.DataFrame:

@@ -60,12 +60,10 @@ def _amount(line: BasketLine, catalog: Catalog, index: int) -> int:
 
 def covered(coupons: Coupons, basket: Basket) -> Micros:
     """What the part of the basket costs that each coupon is good for, shape (coupons,)."""
-    amounts = coupons.is_for_all * basket.total
     named, lines = coupons.good_for(basket.items)
-    if len(named):
-        sums = np.bincount(named, basket.amounts[lines], len(coupons))
-        amounts += sums.astype(np.int64)  # exact: below 2^53 micros
-    return amounts
+    sums = np.bincount(named, basket.amounts.take(lines), len(coupons))
+    sums[coupons.places_for_all] = basket.total
+    return sums.astype(np.int64)  # exact: below 2^53 micros
 
 
 def saving(coupons: Coupons, place: int, amount: int, price: float) -> int:

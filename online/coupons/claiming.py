@@ -15,12 +15,12 @@ from feature_store.ledger import Ask, Claim, Ledger, Redemption, Verdict
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
 from online.coupons.eligibility import Verdicts, judge
-from online.coupons.findings import Finding, findings
+from online.coupons.findings import Finding, barred_by, findings
 from online.coupons.guard import Guard, Withheld
 from online.coupons.live import charges_of
 from online.coupons.shelf import CouponShelf
 from online.errors import RequestError
-from online.known import Known, known_of, read_records, record_keys
+from online.known import Known, known_of, read_records, record_keys, user_name, visit_name
 from online.snapshot import Snapshot
 from online.types import CouponDetail, Request
 
@@ -100,15 +100,13 @@ class Claiming:
 
         Raises RequestError when the client's id was used for another coupon.
         """
+        claim_id = _claim_id(wish)
+        if (there := self.ledger.find(claim_id)) is not None:
+            return _repeated(there, wish)
         shelf, place = _place(snapshot, wish.item)
         if shelf is None:
             return Claimed(Ending.UNKNOWN_COUPON)
         known = self._known(wish.request)
-        claim_id = _claim_id(known.name, wish.request_id)
-        if (there := self.ledger.find(claim_id)) is not None:
-            if there.item != wish.item:
-                raise RequestError("request_id", "was used for another coupon; make a new one")
-            return Claimed(Ending.GRANTED, there, is_repeated=True)
         verdicts = self._judged(shelf, wish.request, known)
         # What a mail's claims are expected to take counts as spent, but not against themselves.
         trusted = {"campaign_budget"} if wish.mailing else set()
@@ -116,10 +114,17 @@ class Claiming:
         broken = [one for one in told if not one.met and one.rule not in trusted]
         if broken:
             return Claimed(_ending(broken[0].rule), finding=broken[0])
-        withheld = self.guard.admit(known.name, wish.device, wish.address, now_time)
-        if withheld is not None:
+        counted = (known.name, wish.device, wish.address, now_time)
+        if (withheld := self.guard.admit(*counted)) is not None:
             return Claimed(Ending.WITHHELD, withheld=withheld)
-        return self._reserve(shelf, place, wish, known, claim_id, verdicts, now_time)
+        is_new = False
+        try:
+            claimed = self._reserve(shelf, place, wish, known, claim_id, verdicts, now_time)
+            is_new = claimed.ending is Ending.GRANTED and not claimed.is_repeated
+        finally:
+            if not is_new:
+                self.guard.take_back(*counted)
+        return claimed
 
     def redeem(self, claim_id: str, basket: str, micros: int, now_time: int) -> Redemption:
         """Settle a claim, see `Ledger.redeem`."""
@@ -148,15 +153,28 @@ class Claiming:
             now_time=now_time,
             expire_time=min(ends),
             expectation=expectation_name(wish.mailing, coupon.campaign) if wish.mailing else "",
+            barred=shelf.coupons.apart_from(place),
         )
         answer = self.ledger.claim(ask)
-        if answer.verdict is Verdict.GRANTED:
-            return Claimed(Ending.GRANTED, answer.claim, is_repeated=answer.is_repeated)
+        if answer.claim is not None:
+            if answer.is_repeated:
+                return _repeated(answer.claim, wish)
+            self._keep_up(wish.request, known.name)
+            return Claimed(Ending.GRANTED, answer.claim)
+        if answer.verdict is Verdict.BARRED:
+            return Claimed(
+                Ending.NOT_ELIGIBLE, finding=barred_by(shelf.coupons, place, answer.held)
+            )
         rule = "budget"
         if answer.verdict is Verdict.CAP_REACHED:
             is_own = answer.account.startswith(known.name)
             rule = "claims_per_user" if is_own else "claims"
         return Claimed(_ending(rule), finding=Finding(rule, met=False, parameters={}))
+
+    def _keep_up(self, request: Request, name: str) -> None:
+        """Give the claims to who is called otherwise since: a merge moves what it finds."""
+        if (now := self._known(request).name) != name:
+            self.ledger.move(name, now)
 
     def _known(self, request: Request) -> Known:
         return known_of(request, read_records(self.store, record_keys(request)))
@@ -180,6 +198,15 @@ def _ending(rule: str) -> Ending:
     return Ending.BUDGET_SPENT if rule in _BUDGETS else Ending.NOT_ELIGIBLE
 
 
-def _claim_id(name: str, request_id: str) -> str:
-    digest = hashlib.blake2b(f"{name}\0{request_id}".encode(), digest_size=CLAIM_ID_BYTES)
+def _repeated(there: Claim, wish: Wish) -> Claimed:
+    if there.item != wish.item:
+        raise RequestError("request_id", "was used for another coupon; make a new one")
+    return Claimed(Ending.GRANTED, there, is_repeated=True)
+
+
+def _claim_id(wish: Wish) -> str:
+    """Of who asks as the request names them: what a merge calls them changes no id."""
+    request = wish.request
+    name = user_name(request.user) if request.user else visit_name(request.session)
+    digest = hashlib.blake2b(f"{name}\0{wish.request_id}".encode(), digest_size=CLAIM_ID_BYTES)
     return digest.hexdigest()

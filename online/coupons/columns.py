@@ -45,10 +45,11 @@ class Coupons:
     groups. `goods` are the sorted product indexes of all coupons end to end, `goods_of` the
     coupon of each; a coupon that `is_for_all` has none there. `gift` is a product's index, -1 for
     no gift and for one that the bundle lacks. `face_value` is -1 where it depends on the basket,
-    `is_open` says whether it does for any.
-    `is_for_some` says of each whether there is anything that it is good for, `gift_places` which
-    give something, `is_in_kind` which give no money. `places` maps a region, `channels` a channel,
-    to the coupons good there.
+    which it does for the `open_places`. `first_goods`, shape (products + 2,), is where the
+    `goods_of` product i begin, at i + 1; what the bundle lacks has 0. `is_for_some` says of each
+    whether there is anything that it is good for or gives, `gift_places` which give something that
+    there is, `gift_items` what, `places_for_all` which are good for everything, `is_in_kind` which
+    give no money. `places` maps a region, `channels` a channel, to the coupons good there.
     """
 
     coupons: tuple[Coupon, ...]
@@ -64,7 +65,7 @@ class Coupons:
     campaign_budget: Micros
     face_value: Micros
     basis_points: NDArray[np.int64]
-    is_open: bool
+    open_places: NDArray[np.intp]
     audiences: Audiences
     audience: NDArray[np.int32]
     group: NDArray[np.int32]
@@ -72,12 +73,15 @@ class Coupons:
     places: Mapping[str, Mask]
     channels: Mapping[str, Mask]
     is_for_all: Mask
+    places_for_all: NDArray[np.intp]
     goods_starts: NDArray[np.int64]
     goods_items: Indexes
+    first_goods: NDArray[np.int64]
     goods_of: NDArray[np.int32]
     is_for_some: Mask
     gift: Indexes
     gift_places: NDArray[np.intp]
+    gift_items: Indexes
     is_in_kind: Mask
     base_rate: NDArray[np.float32]
     margin: NDArray[np.float64]
@@ -91,12 +95,22 @@ class Coupons:
 
         Those that are good for everything are left out.
         """
-        starts = self.goods_items.searchsorted(items)
-        nums = self.goods_items.searchsorted(items, side="right") - starts
+        starts = self.first_goods.take(items + 1)
+        nums = self.first_goods.take(items + 2) - starts
         lines = np.arange(len(items)).repeat(nums)
         ends = nums.cumsum()
         total = int(ends[-1]) if len(ends) else 0
-        return self.goods_of[np.arange(total) + (starts - ends + nums).repeat(nums)], lines
+        return self.goods_of.take(np.arange(total) + (starts - ends + nums).repeat(nums)), lines
+
+    def apart_from(self, place: int) -> tuple[str, ...]:
+        """The ids of the coupons that this one cannot be held together with.
+
+        Those of its stacking group and those that are exclusive; for an exclusive one all others.
+        """
+        same_group = (self.group == self.group[place]) & (self.group != NO_GROUP)
+        apart = self.exclusive | same_group | self.exclusive[place]
+        apart[place] = False
+        return tuple(self.coupons[one].item for one in np.flatnonzero(apart))
 
 
 def open_coupons(bundle: Bundle, catalog: Catalog) -> Coupons | None:
@@ -127,11 +141,16 @@ def make_coupons(
     audiences = list(dict.fromkeys(["", *(one.audience for one in coupons)]))
     items, owner = _by_product(goods)
     gifts = [one.discount.gift_item for one in coupons]
+    gift = catalog.indexes_of(gifts) if gifts else np.zeros(0, np.int32)
+    gift_places = np.flatnonzero(gift >= 0)
+    is_lost = np.array([name != "" for name in gifts], bool) & (gift < 0)
+    is_for_all = np.array([one.is_for_all_goods for one in coupons], bool)
 
     def column(value: Callable[[Coupon], int | None], absent: int) -> NDArray[np.int64]:
         values = (value(one) for one in coupons)
         return np.array([absent if one is None else one for one in values], np.int64)
 
+    face_value = column(lambda one: one.discount.face_value, -1)
     return Coupons(
         coupons=tuple(coupons),
         campaigns=tuple(known),
@@ -146,8 +165,8 @@ def make_coupons(
         campaign_budget=np.array(
             [UNLIMITED if one.budget is None else one.budget for one in known], np.int64
         ),
-        face_value=column(lambda one: one.discount.face_value, -1),
-        is_open=any(one.discount.face_value is None for one in coupons),
+        face_value=face_value,
+        open_places=np.flatnonzero(face_value < 0),
         basis_points=column(lambda one: one.discount.basis_points, 0),
         audiences=compile_audiences(audiences),
         audience=np.array([audiences.index(one.audience) for one in coupons], np.int32),
@@ -155,19 +174,16 @@ def make_coupons(
         exclusive=np.array([one.exclusive for one in coupons], bool),
         places=_where([one.regions for one in coupons]),
         channels=_where([one.channels for one in coupons]),
-        is_for_all=np.array([one.is_for_all_goods for one in coupons], bool),
+        is_for_all=is_for_all,
+        places_for_all=np.flatnonzero(is_for_all),
         goods_starts=np.cumsum([0, *(len(part) for part in goods)], dtype=np.int64),
         goods_items=items,
+        first_goods=items.searchsorted(np.arange(-1, len(catalog) + 1)),
         goods_of=owner,
-        is_for_some=np.array(
-            [
-                one.is_for_all_goods or len(part) > 0
-                for one, part in zip(coupons, goods, strict=True)
-            ],
-            bool,
-        ),
-        gift=catalog.indexes_of(gifts) if gifts else np.zeros(0, np.int32),
-        gift_places=np.flatnonzero([gift != "" for gift in gifts]),
+        is_for_some=(is_for_all | np.array([len(part) > 0 for part in goods], bool)) & ~is_lost,
+        gift=gift,
+        gift_places=gift_places,
+        gift_items=gift[gift_places],
         is_in_kind=np.array([one.discount.kind in _IN_KIND for one in coupons], bool),
         base_rate=np.asarray(base_rate),
         margin=np.asarray(margin),

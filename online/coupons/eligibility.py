@@ -6,23 +6,21 @@ on the basket of the request, and are not looked at where there is none. Rules o
 claimed already. It reads no clock and no ledger: what it needs is in the `Situation`.
 """
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
-from feature_store.coupons import CENT
+from feature_store.coupons import CENT, MAIL
 from feature_store.people import EVERYTHING, Consent
 from online.coupons.audience import Traits
 from online.coupons.basket import Basket, covered
 from online.coupons.columns import EVERYWHERE, NO_GROUP, Coupons, Micros
 from online.coupons.usage import Holdings, Usage
 from online.types import Mask
-
-MAIL: Final = "mail"
-"""The channel that needs the user's consent to mails."""
 
 NOBODY: Final = frozenset[str]()
 
@@ -57,13 +55,15 @@ class Situation:
 class Judged:
     """A situation with what several rules ask for: what each coupon covers, and what it costs.
 
-    `face_value` is what a claim would reserve, -1 where nobody can say.
+    `face_value` is what a claim would reserve, -1 where nobody can say; `total` is what the basket
+    costs, 0 where there is none.
     """
 
     coupons: Coupons
     situation: Situation
     covered: Micros
     face_value: Micros
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,44 +77,56 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What every rule says of every coupon; `masks` in the order of the rules looked at."""
+    """What every rule says of every coupon; `table`, shape (rules looked at, coupons)."""
 
     judged: Judged
-    masks: Mapping[str, Mask]
+    table: Mask
+
+    @property
+    def masks(self) -> dict[str, Mask]:
+        """The mask of each rule that was looked at, by its name."""
+        return {rule.name: mask for rule, mask in zip(RULES, self.table, strict=False)}
 
     def all_of(self, *groups: Group) -> Mask:
         """Where all rules of these groups are met, shape (coupons,)."""
-        names = [rule.name for rule in RULES if rule.group in groups and rule.name in self.masks]
-        mask = np.ones(len(self.judged.coupons), bool)
-        for name in names:
-            mask &= self.masks[name]
+        rows = [row for row in range(len(self.table)) if RULES[row].group in groups]
+        mask: Mask = np.logical_and.reduce(self.table[rows], axis=0)
         return mask
+
+    def of(self, place: int, *groups: Group) -> Iterator[tuple[str, bool]]:
+        """The name of each rule looked at in these groups, and whether a coupon meets it."""
+        for rule, mask in zip(RULES, self.table, strict=False):
+            if rule.group in groups:
+                yield rule.name, bool(mask[place])
 
     @property
     def eligible(self) -> Mask:
         """Where all rules that are looked at are met."""
-        return self.all_of(*Group)
+        mask: Mask = np.logical_and.reduce(self.table, axis=0)
+        return mask
 
 
 def judge(coupons: Coupons, situation: Situation) -> Verdicts:
     """All rules on all coupons; basket rules only where a basket is named."""
     basket = situation.basket
-    has_basket = basket is not None and len(basket) > 0
-    nothing = np.zeros(len(coupons), np.int64)
-    amounts = covered(coupons, basket) if basket is not None and has_basket else nothing
-    judged = Judged(coupons, situation, amounts, _face_value(coupons, amounts))
-    rules = RULES if has_basket else RULES_WITHOUT_BASKET
-    return Verdicts(judged, {rule.name: rule.check(judged) for rule in rules})
+    total = 0 if basket is None else basket.total
+    if basket is None or not len(basket):
+        rules, amounts = RULES_WITHOUT_BASKET, np.zeros(len(coupons), np.int64)
+    else:
+        rules, amounts = RULES, covered(coupons, basket)
+    judged = Judged(coupons, situation, amounts, _face_value(coupons, amounts), total)
+    return Verdicts(judged, np.array([rule.check(judged) for rule in rules]))
 
 
 def _face_value(coupons: Coupons, amounts: Micros) -> Micros:
     """A share of the price without a maximum costs what it gives on this basket."""
-    value = coupons.face_value
-    if not coupons.is_open:
-        return value
-    given = amounts * coupons.basis_points
-    cents = -(-given // (10_000 * CENT))
-    return np.where((value < 0) & (given > 0), CENT * cents, value)
+    places = coupons.open_places
+    if not len(places):
+        return coupons.face_value
+    value = coupons.face_value.copy()
+    given = amounts.take(places) * coupons.basis_points.take(places)
+    value[places] = np.where(given > 0, -(-given // (10_000 * CENT)) * CENT, -1)
+    return value
 
 
 def _in_time(judged: Judged) -> Mask:
@@ -145,18 +157,18 @@ def _consent(judged: Judged) -> Mask:
 
 def _audience(judged: Judged) -> Mask:
     coupons = judged.coupons
-    mask: Mask = coupons.audiences.holding(judged.situation.traits)[coupons.audience]
+    mask: Mask = coupons.audiences.holding(judged.situation.traits).take(coupons.audience)
     return mask
 
 
 def _on_sale(judged: Judged) -> Mask:
     """The gift must be there, and for something that is named there must be something to buy."""
     coupons = judged.coupons
-    mask = coupons.is_for_some
-    if len(coupons.gift_places):
-        gifts = coupons.gift[coupons.gift_places]
-        mask = mask.copy()
-        mask[coupons.gift_places] &= (gifts >= 0) & judged.situation.sold[gifts]
+    is_there = judged.situation.sold.take(coupons.gift_items)
+    if is_there.all():
+        return coupons.is_for_some
+    mask = coupons.is_for_some.copy()
+    mask[coupons.gift_places] &= is_there
     return mask
 
 
@@ -179,30 +191,32 @@ def _budget(judged: Judged) -> Mask:
 def _campaign_budget(judged: Judged) -> Mask:
     coupons = judged.coupons
     left = coupons.campaign_budget - judged.situation.usage.campaign_spent
-    return judged.face_value <= left[coupons.campaign]
+    mask: Mask = judged.face_value <= left.take(coupons.campaign)
+    return mask
 
 
 def _stacking(judged: Judged) -> Mask:
-    """No other coupon of the group is held; the one that is held is the cap's business."""
+    """No other coupon of the group is held; the only one that is held is the cap's business."""
     group = judged.coupons.group
     mask = np.ones(len(group), bool)
-    for place in judged.situation.holdings.open_claims:
-        if group[place] != NO_GROUP:
-            mask &= group != group[place]
-            mask[place] = True
+    held = {place: int(group[place]) for place in judged.situation.holdings.open_claims}
+    counts = Counter(held.values())
+    for place, one in held.items():
+        if one != NO_GROUP:
+            mask &= group != one
+            mask[place] = counts[one] == 1
     return mask
 
 
 def _exclusive(judged: Judged) -> Mask:
     """Who holds a coupon gets no exclusive one, and with an exclusive one no other."""
-    held = judged.situation.holdings.open_claims
-    exclusive = judged.coupons.exclusive
-    mask = np.ones(len(exclusive), bool)
-    if held:
-        places = list(held)
-        mask = ~exclusive if not exclusive[places].any() else np.zeros(len(exclusive), bool)
-        if len(places) == 1:
-            mask[places[0]] = True
+    held, exclusive = judged.situation.holdings.open_claims, judged.coupons.exclusive
+    if not held:
+        return np.ones(len(exclusive), bool)
+    is_alone = any(exclusive[place] for place in held)
+    mask = np.zeros(len(exclusive), bool) if is_alone else ~exclusive
+    if len(held) == 1:
+        mask[list(held)] = True
     return mask
 
 
@@ -212,8 +226,7 @@ def _basket_products(judged: Judged) -> Mask:
 
 
 def _minimum_basket(judged: Judged) -> Mask:
-    basket = judged.situation.basket
-    return judged.coupons.minimum_basket <= (0 if basket is None else basket.total)
+    return judged.coupons.minimum_basket <= judged.total
 
 
 RULES: Final = (
@@ -234,6 +247,6 @@ RULES: Final = (
     Rule("basket_products", Group.BASKET, _basket_products),
     Rule("minimum_basket", Group.BASKET, _minimum_basket),
 )
-"""Every rule, in the order in which they are looked at."""
+"""Every rule, in the order in which they are looked at; those of the basket are the last."""
 
 RULES_WITHOUT_BASKET: Final = tuple(rule for rule in RULES if rule.group is not Group.BASKET)

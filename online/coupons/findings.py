@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from feature_store.coupons import Coupon
 from online.coupons.basket import as_text
-from online.coupons.columns import UNLIMITED
+from online.coupons.columns import UNLIMITED, Coupons
 from online.coupons.eligibility import Judged, Verdicts
 
 Parameters = dict[str, str]
@@ -30,6 +31,14 @@ def findings(verdicts: Verdicts, place: int) -> list[Finding]:
         Finding(rule, bool(mask[place]), PARAMETERS[rule](verdicts.judged, place))
         for rule, mask in verdicts.masks.items()
     ]
+
+
+def barred_by(coupons: Coupons, place: int, held: str) -> Finding:
+    """The finding where the ledger met a coupon that does not go together with this one."""
+    group, other = coupons.coupons[place].stacking_group, coupons.coupons[coupons.index[held]]
+    is_group = group != "" and group == other.stacking_group
+    rule = "stacking_group" if is_group else "exclusive"
+    return Finding(rule, met=False, parameters={"group": group or "-", "held": held})
 
 
 def _times(judged: Judged, place: int) -> Parameters:
@@ -78,10 +87,26 @@ def _budget(judged: Judged, place: int) -> Parameters:
 
 
 def _stacking(judged: Judged, place: int) -> Parameters:
-    coupons = judged.coupons.coupons
-    held = [coupons[one].item for one in judged.situation.holdings.open_claims]
-    group = coupons[place].stacking_group
-    return {"group": group or "-", "held": ", ".join(held) or "-"}
+    """The others of the group that are held."""
+    group = judged.coupons.coupons[place].stacking_group
+    held = [one for one in _others_held(judged, place) if group and one.stacking_group == group]
+    return _with_held(group, held)
+
+
+def _exclusive(judged: Judged, place: int) -> Parameters:
+    """The others that are held and stand alone, or all others if this one does."""
+    coupon = judged.coupons.coupons[place]
+    held = [one for one in _others_held(judged, place) if coupon.exclusive or one.exclusive]
+    return _with_held(coupon.stacking_group, held)
+
+
+def _others_held(judged: Judged, place: int) -> list[Coupon]:
+    held = judged.situation.holdings.open_claims
+    return [judged.coupons.coupons[one] for one in held if one != place]
+
+
+def _with_held(group: str, held: list[Coupon]) -> Parameters:
+    return {"group": group or "-", "held": ", ".join(one.item for one in held) or "-"}
 
 
 def _minimum(judged: Judged, place: int) -> Parameters:
@@ -113,7 +138,7 @@ PARAMETERS: Final[dict[str, Callable[[Judged, int], Parameters]]] = {
     "budget": _budget,
     "campaign_budget": _budget,
     "stacking_group": _stacking,
-    "exclusive": _stacking,
+    "exclusive": _exclusive,
     "basket_products": _products,
     "minimum_basket": _minimum,
 }

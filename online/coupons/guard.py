@@ -1,6 +1,6 @@
 """The guard against abuse: bursts of claims, and too many through one device or from one address.
 
-It counts claims that were let through, in the store, so that all workers count together. Devices
+It counts claims that were granted, in the store, so that all workers count together. Devices
 and addresses are known by keyed hashes alone. Who is over a limit is told so, and when to come
 back; nobody is turned away in silence. It knows no coupon and no rule.
 """
@@ -53,8 +53,7 @@ class Guard:
 
         `device` and `address` are as they came, "" where not known. Raises StoreError.
         """
-        asked = ((BURST, name), (PER_DEVICE, device), (PER_ADDRESS, address))
-        limits = {self._record(limit, raw): limit for limit, raw in asked if raw}
+        limits = self._limits(name, device, address)
         refused: list[Withheld] = []
 
         def change(values: list[bytes | None]) -> list[bytes | None]:
@@ -71,6 +70,23 @@ class Guard:
             self._store.update_many(list(limits), change)
         return max(refused, key=lambda one: one.until_time) if refused else None
 
+    def take_back(self, name: str, device: str, address: str, now_time: int) -> None:
+        """Count a claim no more that was let through at `now_time` and not granted.
+
+        Raises StoreError.
+        """
+
+        def change(values: list[bytes | None]) -> list[bytes | None]:
+            return [_without(value, now_time) for value in values]
+
+        if limits := self._limits(name, device, address):
+            self._store.update_many(list(limits), change)
+
+    def _limits(self, name: str, device: str, address: str) -> dict[bytes, Limit]:
+        """What a claim counts against, by the record of each."""
+        asked = ((BURST, name), (PER_DEVICE, device), (PER_ADDRESS, address))
+        return {self._record(limit, raw): limit for limit, raw in asked if raw}
+
     def _record(self, limit: Limit, raw: str) -> bytes:
         text = f"{limit.name}\0{raw}".encode()
         return GUARD_PREFIX + hmac.digest(self._key, text, "sha256")
@@ -78,6 +94,13 @@ class Guard:
 
 def _decode(value: bytes | None) -> tuple[int, ...]:
     return struct.unpack(f"<{len(value) // 8}q", value) if value else ()
+
+
+def _without(value: bytes | None, time: int) -> bytes | None:
+    times = list(_decode(value))
+    if time in times:
+        times.remove(time)
+    return _encode(times) if times else None
 
 
 def _encode(times: list[int]) -> bytes:

@@ -13,22 +13,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.coupon_demand import LADDER, demand_by_price
 from feature_store.coupons import campaign_account, coupon_account, own_account
 from feature_store.ids import hash64
 from feature_store.ledger import Account, Charge, Ledger, State
 from feature_store.store import OnlineStore
 from online.coupons.columns import UNLIMITED, Coupons
 from online.coupons.pacing import (
-    LADDER,
+    MIN_STEP,
     Pace,
     Plan,
-    demand_by_price,
     noted,
     repriced,
     start,
-    steady,
 )
 from online.coupons.usage import Holdings, Usage
+from online.coupons.usual import NOTHING_USUAL, Usual
 from online.coupons.valuing import Floats
 from online.types import Mask
 
@@ -38,9 +38,14 @@ REPRICE_MICROSECONDS: Final = 60_000_000
 NOTED_EACH: Final = 8
 """One answer of so many is noted, and stands for all: it costs up to 1 us a coupon."""
 
-PRICE_PREFIX: Final = b"w2/"
+PRICE_PREFIX: Final = b"w3/"
+NUM_TERMS: Final = 4
 NUM_FIXED: Final = 5
-"""A record: price, used, elapsed, spent, expected; then demand seen, usual and fresh."""
+"""A record: budget, start, end and scale that it was made for; price, used, elapsed, spent,
+expected; then demand seen, usual and fresh."""
+
+
+Terms = tuple[float, float, float, float]
 
 
 def charges_of(coupons: Coupons, place: int, name: str) -> tuple[Charge, ...]:
@@ -66,6 +71,7 @@ class LiveCoupons:
     ledger: Ledger
     store: OnlineStore
     first_prices: Floats
+    usual: Usual = NOTHING_USUAL
     _accounts: dict[str, Account] = field(default_factory=dict)
     _version: int = 0
     _usage: Usage | None = None
@@ -76,6 +82,7 @@ class LiveCoupons:
     _scale: Floats = field(init=False)
     _has_budget: NDArray[np.bool_] = field(init=False)
     _demand: Floats = field(init=False)
+    _plans: dict[int, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """A unit of a campaign's budget buys what its coupons earn on it."""
@@ -118,10 +125,23 @@ class LiveCoupons:
             is_due = abs(now_time - self._priced_time) >= REPRICE_MICROSECONDS
             if self._prices is not None and not is_due:
                 return self._prices
-        usage = self.usage()
-        prices = self._repriced(usage, now_time)
+        self.usage()
+        prices = self._repriced(now_time)
         with self._lock:
             self._prices, self._priced_time = prices, now_time
+        return prices
+
+    def prices_without_trace(self, now_time: int) -> Floats:
+        """The prices that an answer at `now_time` would go by, the records left as they are.
+
+        For who asks what will be at an instant: it is no visit. Raises StoreError, LedgerError.
+        """
+        self.usage()
+        prices = self.first_prices.copy()
+        paced, keys = self._paced(now_time)
+        for place, value in zip(paced, self.store.get_many(keys), strict=True):
+            moved = self._moved(place, value, self._no_demand(), now_time)
+            prices[place] = moved.price[0]
         return prices
 
     def note(self, value: Floats, cost: Floats, shown: Mask) -> None:
@@ -167,29 +187,36 @@ class LiveCoupons:
             np.array([one.spent for one in of_campaigns], np.int64),
         )
 
-    def _repriced(self, usage: Usage, now_time: int) -> Floats:
+    def _repriced(self, now_time: int) -> Floats:
         """The prices in the store, made anew where due; those of no pace as they began.
 
         A campaign without a budget or without dates has no pace: nothing says what is due.
         """
         prices = self.first_prices.copy()
-        paced = [place for place in range(len(prices)) if self._is_paced(place, now_time)]
-        keys = [_price_key(self.coupons.campaigns[place].campaign) for place in paced]
+        paced, keys = self._paced(now_time)
         demand = self._taken_demand()
         found: list[float] = []
 
         def change(values: list[bytes | None]) -> list[bytes | None]:
             moved = [
-                self._moved(place, value, usage, demand, now_time)
+                self._moved(place, value, demand, now_time)
                 for place, value in zip(paced, values, strict=True)
             ]
             found[:] = [float(pace.price[0]) for pace in moved]
-            return [_encode(pace) for pace in moved]
+            pairs = zip(paced, moved, strict=True)
+            return [_encode(self._terms(place), pace) for place, pace in pairs]
 
         if keys:
             self.store.update_many(keys, change)
             prices[paced] = found
         return prices
+
+    def _paced(self, now_time: int) -> tuple[list[int], list[bytes]]:
+        """The campaigns that have a pace, and the keys of their records."""
+        paced = [
+            place for place in range(len(self.first_prices)) if self._is_paced(place, now_time)
+        ]
+        return paced, [_price_key(self.coupons.campaigns[place].campaign) for place in paced]
 
     def _is_paced(self, place: int, now_time: int) -> bool:
         campaign = self.coupons.campaigns[place]
@@ -197,20 +224,30 @@ class LiveCoupons:
             return False
         return campaign.start_time <= now_time < campaign.end_time
 
-    def _moved(
-        self, place: int, value: bytes | None, usage: Usage, demand: Floats, now_time: int
-    ) -> Pace:
+    def _moved(self, place: int, value: bytes | None, demand: Floats, now_time: int) -> Pace:
+        """The pace in a record, moved on; anew where its terms are others, or time went back."""
+        terms = self._terms(place)
+        _, first, end, _ = terms
+        elapsed = (now_time - first) / (end - first)
+        plan, name = self._plan(place), self.coupons.campaigns[place].campaign
+        account = self._accounts.get(campaign_account(name), Account())
+        used = np.array([float(account.reserved + account.settled)])
+        pace = None if value is None else _decode(value, terms)
+        if pace is None or elapsed < pace.elapsed - MIN_STEP:
+            pace = start(plan, used, elapsed)
+        fresh = noted(pace, demand[:, place : place + 1])
+        return repriced(plan, fresh, used, elapsed, float(account.expected))
+
+    def _terms(self, place: int) -> Terms:
         campaign = self.coupons.campaigns[place]
         first, end = campaign.start_time or 0, campaign.end_time or UNLIMITED
-        elapsed = (now_time - first) / (end - first)
-        plan = self._plan(place, campaign.budget or 0)
-        used = usage.campaign_spent[place : place + 1].astype(np.float64)
-        pace = start(plan, used, elapsed) if value is None else _decode(value)
-        return repriced(plan, noted(pace, demand[:, place : place + 1]), used, elapsed)
+        return float(campaign.budget or 0), float(first), float(end), float(self._scale[place])
 
-    def _plan(self, place: int, budget: int) -> Plan:
-        mine = slice(place, place + 1)
-        return steady(np.array([float(budget)]), self.first_prices[mine], self._scale[mine])
+    def _plan(self, place: int) -> Plan:
+        if place not in self._plans:
+            price, scale = float(self.first_prices[place]), float(self._scale[place])
+            self._plans[place] = self.usual.plan(self.coupons.campaigns[place], price, scale)
+        return self._plans[place]
 
 
 def _earned_per_unit(coupons: Coupons) -> Floats:
@@ -226,14 +263,17 @@ def _price_key(campaign: str) -> bytes:
     return PRICE_PREFIX + hash64(campaign).to_bytes(8, "big")
 
 
-def _encode(pace: Pace) -> bytes:
-    fixed = [*pace.price, *pace.used, pace.elapsed, *pace.spent, *pace.expected]
+def _encode(terms: Terms, pace: Pace) -> bytes:
+    fixed = [*terms, *pace.price, *pace.used, pace.elapsed, *pace.spent, *pace.expected]
     demand = [pace.seen[:, 0], pace.usual[:, 0], pace.fresh[:, 0]]
     return np.concatenate([fixed, *demand]).astype("<f8").tobytes()
 
 
-def _decode(value: bytes) -> Pace:
-    numbers = np.frombuffer(value, "<f8")
+def _decode(value: bytes, terms: Terms) -> Pace | None:
+    """The pace in a record; None: it was made for other terms."""
+    made_for, numbers = np.split(np.frombuffer(value, "<f8"), [NUM_TERMS])
+    if tuple(made_for.tolist()) != terms:
+        return None
     price, used, elapsed, spent, expected = numbers[:NUM_FIXED, None]
     seen, usual, fresh = numbers[NUM_FIXED:].reshape(3, len(LADDER), 1)
     return Pace(price, used, float(elapsed[0]), seen, usual, spent, expected, fresh)

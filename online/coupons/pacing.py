@@ -18,14 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.coupon_demand import LADDER
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int32]
 
 NONE: Final = -1
 """In a coupon's resources: the column is not used."""
-
-LADDER: Final = np.concatenate([[0.0], np.geomspace(0.05, 50.0, 31)])
-"""The prices for which demand is known, in `Plan.scale`; between them it is a straight line."""
 
 MIN_STEP: Final = 0.005
 """The share of the day that must pass between two steps."""
@@ -78,8 +77,9 @@ class Pace:
 
     `price` (resources,); `used` (resources,) and `elapsed`, the share of the day, when they were
     made. `seen` and `usual`, (prices, resources): demand of those who came, and what the plan
-    expected of that time. `spent` and `expected`, (resources,): what was used, and what demand at
-    the prices then says. `fresh`, (prices, resources): demand since the prices were made.
+    expected of that time. `spent` and `expected`, (resources,): what was used, at least 0 where
+    reservations ended, and what demand at the prices then says. `fresh`, (prices, resources):
+    demand since the prices were made.
     """
 
     price: Floats
@@ -113,10 +113,13 @@ def noted(pace: Pace, demand: Floats) -> Pace:
     return replace(pace, fresh=pace.fresh + demand)
 
 
-def repriced(plan: Plan, pace: Pace, used: Floats, elapsed: float) -> Pace:
+def repriced(
+    plan: Plan, pace: Pace, used: Floats, elapsed: float, held: Floats | float = 0.0
+) -> Pace:
     """The prices at `elapsed`, with `used` of each resource by then; the same within MIN_STEP.
 
-    Where no demand was noted, what the plan expects stands for it.
+    `held`, (resources,), is set aside for others: it is not left, and no visitor used it. Where no
+    demand was noted, what the plan expects stands for it.
     """
     step = elapsed - pace.elapsed
     if step < MIN_STEP:
@@ -131,32 +134,11 @@ def repriced(plan: Plan, pace: Pace, used: Floats, elapsed: float) -> Pace:
         elapsed=elapsed,
         seen=np.where(is_seen, kept * pace.seen + pace.fresh, pace.seen),
         usual=np.where(is_seen, kept * pace.usual + planned, pace.usual),
-        spent=kept * pace.spent + used - pace.used,
+        spent=np.maximum(kept * pace.spent + used - pace.used, 0.0),
         expected=kept * pace.expected + _at(plan.ladder, came, pace.price),
         fresh=np.zeros_like(pace.fresh),
     )
-    return replace(now, price=_solved(plan, now))
-
-
-def demand_by_price(
-    value: Floats, cost: Floats, block: NDArray[np.int64] | Codes, resource: Codes, ladder: Floats
-) -> Floats:
-    """What offers would use at each price, shape (prices, resources), the best of each block given.
-
-    `value`, `cost`, `block` and `resource`, shape (n,), of pairs of a visitor and an offer; those
-    of one block (a visitor and a campaign) lie together and use the same resource.
-    """
-    if not len(value):
-        return np.zeros_like(ladder)
-    starts = np.flatnonzero(np.diff(block, prepend=block[0] - 1))
-    net = value - ladder[:, resource] * cost
-    best = np.maximum.reduceat(net, starts, axis=1)
-    sizes = np.diff(starts, append=len(value))
-    is_given = (net > 0) & (net >= np.repeat(best, sizes, axis=1))
-    used = np.maximum.reduceat(np.where(is_given, cost, 0.0), starts, axis=1)
-    of_block = resource[starts][:, None] == np.arange(ladder.shape[1])
-    total: Floats = used @ of_block.astype(np.float64)
-    return total
+    return replace(now, price=_solved(plan, now, held))
 
 
 def net_values(value: Floats, price: Floats, resource: Codes, use: Floats) -> Floats:
@@ -182,12 +164,12 @@ def _busier(plan: Plan, pace: Pace) -> Floats:
     return ratio
 
 
-def _solved(plan: Plan, pace: Pace) -> Floats:
+def _solved(plan: Plan, pace: Pace, held: Floats | float) -> Floats:
     """The price at which the rest of the day uses what is left, shape (resources,)."""
     trust = TRUST_IN_USE * plan.limit + 1e-12
     surplus_use = (pace.spent + trust) / (pace.expected + trust)
     rest = (plan.demand[-1] - plan.demanded(pace.elapsed)) * _busier(plan, pace) * surplus_use
-    left = np.maximum(plan.limit - pace.used, 0.0)
+    left = np.maximum(plan.limit - pace.used - held, 0.0)
     falling = np.minimum.accumulate(rest, axis=0)
     ladder = plan.ladder
     return np.array(

@@ -2,7 +2,8 @@
 
 Eligible coupons are ranked by what showing them is worth, shadow prices included; an offer that
 loses money is not made. Of a campaign, and of a stacking group, a user is offered one. What the
-user has claimed already is always shown. Without a ledger, in an evaluation, nothing is used yet.
+user has claimed already is shown wherever it is not excluded and is good in the region. Without a
+ledger, in an evaluation, nothing is used yet.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from online.catalog import Catalog
 from online.coupons.basket import as_text, read_basket, saving
 from online.coupons.columns import NO_GROUP, Coupons, Micros
 from online.coupons.eligibility import Group, Situation, Verdicts, judge
-from online.coupons.live import LiveCoupons
-from online.coupons.usage import holds_nothing, nothing_used
+from online.coupons.usage import Use, holds_nothing, nothing_used
 from online.coupons.valuing import Floats, Models, estimate, worth
+from online.explain.findings import FilterFinding, SourceFinding, Standing
 from online.known import Known
 from online.types import Card, CouponDetail, Mask, Query, Reason, Request, SlateItem
 
@@ -35,14 +36,14 @@ class CouponShelf:
     coupons: Coupons
     catalog: Catalog
     models: Models
-    live: LiveCoupons | None = None
+    live: Use | None = None
 
     @property
     def corpus(self) -> Corpus:
         """What its items are."""
         return Corpus.COUPON
 
-    def with_live(self, live: LiveCoupons) -> "CouponShelf":
+    def with_live(self, live: Use) -> "CouponShelf":
         """The same coupons, with what is used of them."""
         return replace(self, live=live)
 
@@ -51,9 +52,10 @@ class CouponShelf:
     ) -> tuple[SlateItem, ...]:
         """See `online.corpora.Shelf`. Raises LedgerError and StoreError."""
         verdicts = judge(self.coupons, self.situation(query.request, known))
-        held = verdicts.judged.situation.holdings.open_claims
-        shown = self._may_be_shown(query.request, verdicts)
-        if not shown.any():
+        wanted = self._wanted(query.request) & verdicts.masks["region"]
+        held = [one for one in verdicts.judged.situation.holdings.open_claims if wanted[one]]
+        shown = self._may_be_shown(verdicts) & wanted
+        if not shown.any() and not held:
             return ()
         totals = query.state.totals[0]
         num_baskets = float(totals["num_baskets"])
@@ -65,12 +67,48 @@ class CouponShelf:
         values = worth(self.coupons, found, cost, self._prices(query.time))
         values += OWN_GOODS_WEIGHT * found.own_goods
         shown &= values > 0
-        shown[list(held)] = True
-        order = _best(values, shown, list(held))
+        shown[held] = True
+        order = _best(values, shown, held)
         return tuple(
             self._item(verdicts, place, float(found.redemption[place]), found.own_goods)
             for place in _distinct(self.coupons, order, num)
         )
+
+    def stand(
+        self, query: Query, known: Known, slate: tuple[SlateItem, ...], item_id: str, /
+    ) -> Standing | None:
+        """See `online.corpora.Shelf`. Raises LedgerError and StoreError."""
+        place = self.coupons.index.get(item_id)
+        if place is None:
+            return None
+        ranked = self.recommend(query, known, slate, len(self.coupons))
+        ranks = {item.item: rank for rank, item in enumerate(ranked, 1)}
+        rank = ranks.get(item_id, 0)
+        score = ranked[rank - 1].score if rank else 0.0
+        return Standing(
+            rank=rank,
+            score=score,
+            sources=(SourceFinding(SOURCE, rank, score),),
+            filters=tuple(self._findings(query, known, place, is_offered=rank > 0)),
+            terms=((f"{SOURCE}.redemption", score),) if rank else (),
+        )
+
+    def _findings(
+        self, query: Query, known: Known, place: int, *, is_offered: bool
+    ) -> Iterator[FilterFinding]:
+        """What each rule makes of a coupon; what the user holds is offered where it is wanted."""
+        request, coupon = query.request, self.coupons.coupons[place]
+        verdicts = judge(self.coupons, self.situation(request, known))
+        kinds = request.kinds(Corpus.COUPON)
+        kept = {
+            **{f"rule.{name}": met for name, met in verdicts.of(place, Group.STANDING, Group.USE)},
+            "kinds": not kinds or coupon.discount.kind in kinds,
+            "unwanted": coupon.item not in request.exclude_items,
+        }
+        kept["worth"] = is_offered or not all(kept.values())
+        for name, is_kept in kept.items():
+            text = Reason("coupon", {"name": name})
+            yield FilterFinding(f"{SOURCE}.{name}", is_kept or is_offered, text)
 
     def situation(self, request: Request, known: Known) -> Situation:
         """Who asks, as the rules see it. Raises LedgerError."""
@@ -112,17 +150,21 @@ class CouponShelf:
             claim_id=verdicts.judged.situation.holdings.open_claims.get(place, ""),
         )
 
-    def _may_be_shown(self, request: Request, verdicts: Verdicts) -> Mask:
-        """Standing rules; rules of use but for what the user holds; not what is excluded."""
+    def _may_be_shown(self, verdicts: Verdicts) -> Mask:
+        """Standing rules; rules of use but for what the user holds."""
         free = verdicts.all_of(Group.USE)
         free[list(verdicts.judged.situation.holdings.open_claims)] = True
-        shown = verdicts.all_of(Group.STANDING) & free
+        return verdicts.all_of(Group.STANDING) & free
+
+    def _wanted(self, request: Request) -> Mask:
+        """What is not excluded, and of the kinds that are asked for."""
+        wanted = np.ones(len(self.coupons), bool)
         for item in request.exclude_items:
             if (place := self.coupons.index.get(item)) is not None:
-                shown[place] = False
+                wanted[place] = False
         if kinds := request.kinds(Corpus.COUPON):
-            shown &= [one.discount.kind in kinds for one in self.coupons.coupons]
-        return shown
+            wanted &= [one.discount.kind in kinds for one in self.coupons.coupons]
+        return wanted
 
     def _prices(self, now_time: int) -> Floats:
         return self.models.prices if self.live is None else self.live.prices(now_time)

@@ -4,11 +4,15 @@ Filled from the ledger; empty for an evaluation, which claims nothing. It knows 
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from online.coupons.columns import Coupons, Micros
+from online.types import Mask
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,22 @@ class Holdings:
 
     claims: NDArray[np.int64]
     open_claims: dict[int, str]
+
+
+class Use(Protocol):
+    """What a shelf asks for each answer. Raises LedgerError and StoreError."""
+
+    def usage(self) -> Usage:
+        """What is used up."""
+
+    def holdings(self, name: str, now_time: int, /) -> Holdings:
+        """What a user or visit, named as in `Known.name`, has claimed."""
+
+    def prices(self, now_time: int, /) -> Floats:
+        """The shadow price of each campaign's money, shape (campaigns,)."""
+
+    def note(self, value: Floats, cost: Floats, shown: Mask) -> None:
+        """Remember what a visitor could be shown: value and cost of each coupon."""
 
 
 def nothing_used(coupons: Coupons) -> Usage:

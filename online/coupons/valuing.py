@@ -22,6 +22,7 @@ from feature_store.coupon_features import COUPON_FEATURES, coupon_features
 from feature_store.coupons import MODELS_FILE, Model, decode_learned
 from feature_store.ranking import History
 from online.coupons.columns import Coupons, Micros
+from online.coupons.usual import NOTHING_USUAL, Usual
 from online.errors import SnapshotError
 from online.types import Mask
 
@@ -37,6 +38,7 @@ class Models:
     redemption: Predict | None
     uplift: Predict | None
     prices: Floats
+    usual: Usual = NOTHING_USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def open_models(bundle: Bundle, coupons: Coupons) -> Models:
         _predictor(bundle, learned.redemption),
         _predictor(bundle, learned.uplift),
         np.array(prices, np.float64),
+        Usual(learned.demand, learned.visits),
     )
 
 

@@ -1,5 +1,7 @@
 """Coupons in a serving process: the ledger that it opens, and snapshots that know what is used."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -7,6 +9,7 @@ from typing import Final
 import grpc
 
 from aisle.v1 import coupon_pb2_grpc
+from feature_store.errors import LedgerError
 from feature_store.ledger import Ledger, open_ledger
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
@@ -22,8 +25,12 @@ from online.service.edge import Edge
 from online.settings import Settings
 from online.snapshot import Snapshot
 
+logger = logging.getLogger(__name__)
+
 HOUR: Final = 3_600_000_000
 COUPONS: Final = "aisle.v1.CouponService"
+EXPIRE_EACH_S: Final = 10.0
+"""How often each process frees what is due: where a budget is full nobody else would."""
 
 
 def open_claiming(settings: Settings, store: OnlineStore, key: bytes) -> Claiming:
@@ -40,12 +47,23 @@ def following_use(
     def follow(snapshot: Snapshot) -> Snapshot:
         shelf = snapshot.shelves.get(Corpus.COUPON)
         if isinstance(shelf, CouponShelf) and shelf.live is None:
-            live = LiveCoupons(shelf.coupons, ledger, store, shelf.models.prices)
+            models = shelf.models
+            live = LiveCoupons(shelf.coupons, ledger, store, models.prices, models.usual)
             shelves = {**snapshot.shelves, Corpus.COUPON: shelf.with_live(live)}
             snapshot = replace(snapshot, shelves=shelves)
         return snapshot if watch is None else watch(snapshot)
 
     return follow
+
+
+async def keep_expiring(ledger: Ledger, read_wall_clock: Callable[[], int]) -> None:
+    """Free what is due in the ledger now and again, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(ledger.expire, read_wall_clock())
+        except LedgerError as error:
+            logger.warning("what is due in the ledger is not free yet: %s", error)
+        await asyncio.sleep(EXPIRE_EACH_S)
 
 
 def add_coupons(

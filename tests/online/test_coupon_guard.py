@@ -22,6 +22,20 @@ def test_a_burst_is_let_through_again_when_it_has_passed() -> None:
     assert guard.admit("user/a", "", "", NOW + MINUTE) is None, "what is withheld does not count"
 
 
+def test_what_is_taken_back_counts_no_more() -> None:
+    store = MemoryStore()
+    guard = Guard(store, KEY)
+    for number in range(2 * BURST.count):
+        assert guard.admit("user/a", "d", "", NOW + number) is None
+        guard.take_back("user/a", "d", "", NOW + number)
+    assert list(store.scan(GUARD_PREFIX)) == []
+    for _ in range(BURST.count):
+        assert guard.admit("user/a", "d", "", NOW) is None
+    guard.take_back("user/a", "d", "", NOW)
+    assert guard.admit("user/a", "d", "", NOW) is None, "one of those at once was taken back"
+    assert guard.admit("user/a", "d", "", NOW) is not None
+
+
 def test_devices_and_addresses_have_limits_of_a_day() -> None:
     guard = Guard(MemoryStore(), KEY)
     for number in range(PER_DEVICE.count):

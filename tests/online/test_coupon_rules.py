@@ -13,7 +13,7 @@ from online.coupons.audience import compile_audiences
 from online.coupons.basket import Basket, read_basket, saving
 from online.coupons.columns import Coupons
 from online.coupons.eligibility import RULES, Group, Situation, judge
-from online.coupons.findings import PARAMETERS, findings
+from online.coupons.findings import PARAMETERS, barred_by, findings
 from online.coupons.usage import Holdings, Usage
 from online.errors import SnapshotError
 from online.types import BasketLine
@@ -122,6 +122,42 @@ def test_all_rules_at_once_say_what_each_says_alone(catalog: Catalog) -> None:
         expected = [plainly(coupons, now, place) for place in range(len(coupons))]
         assert eligible.tolist() == expected
         assert 0 < eligible.sum() < len(coupons)
+
+
+def test_what_a_claim_names_as_barring_is_what_the_rules_refuse(catalog: Catalog) -> None:
+    """The ledger decides between claims of the same instant; it is told what the rules say."""
+    dice = np.random.default_rng(6)
+    coupons = drawn_coupons(catalog, dice, 200)
+    now = drawn_situation(coupons, catalog, dice)
+    apart = [set(coupons.apart_from(place)) for place in range(len(coupons))]
+    for held in range(len(coupons)):
+        holdings = Holdings(np.zeros(len(coupons), np.int64), {held: "claim"})
+        masks = judge(coupons, replace(now, holdings=holdings)).masks
+        item = coupons.coupons[held].item
+        for place in range(len(coupons)):
+            refused = [name for name in ("stacking_group", "exclusive") if not masks[name][place]]
+            assert (item in apart[place]) is bool(refused)
+            if refused:
+                assert barred_by(coupons, place, item).rule == refused[0]
+
+
+def test_what_conflicts_is_named_and_nothing_else(catalog: Catalog) -> None:
+    coupons = columns(
+        catalog,
+        coupon("asked", stacking_group="g"),
+        coupon("free"),
+        coupon("same", stacking_group="g"),
+        coupon("alone", exclusive=True),
+    )
+
+    def named(place: int, *held: int) -> dict[str, str]:
+        holdings = Holdings(np.zeros(4, np.int64), dict.fromkeys(held, "claim"))
+        told = findings(judge(coupons, situation(coupons, catalog, holdings=holdings)), place)
+        return {one.rule: one.parameters["held"] for one in told if "held" in one.parameters}
+
+    assert named(0, 0, 1, 2, 3) == {"stacking_group": "same", "exclusive": "alone"}
+    assert named(0, 0, 1) == {"stacking_group": "-", "exclusive": "-"}
+    assert named(3, 1, 2, 3) == {"stacking_group": "-", "exclusive": "free, same"}
 
 
 def drawn_coupons(catalog: Catalog, dice: np.random.Generator, num: int) -> Coupons:

@@ -12,8 +12,10 @@ from onnx import TensorProto, helper
 
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import BundleWriter, open_bundle
+from feature_store.coupon_demand import FIRST_MONDAY_H, HOUR
 from feature_store.coupon_features import COUPON_FEATURES, coupon_features
 from feature_store.coupons import (
+    HOURS_OF_WEEK,
     MODELS_FILE,
     Campaign,
     Coupon,
@@ -34,6 +36,7 @@ from online.completion import complete
 from online.coupons.columns import Coupons
 from online.coupons.live import LiveCoupons, charges_of
 from online.coupons.shelf import CouponShelf
+from online.coupons.usual import Usual
 from online.coupons.valuing import Models, base_rates_only, open_models
 from online.errors import SnapshotError
 from online.known import Known, known_of, read_records, record_keys
@@ -182,6 +185,25 @@ def test_what_is_used_up_a_moment_ago_is_not_offered(
     assert offered(shelf, snapshot) == ["a"]
 
 
+def test_what_is_held_is_shown_where_it_is_wanted_and_good(
+    snapshot: Snapshot, catalog: Catalog, ledger: Ledger
+) -> None:
+    gift = Discount(DiscountKind.GIFT, gift_item="p02", maximum=ONE)
+    offers = coupon("a", max_claims=1, regions=("north",)), coupon("g", discount=gift)
+    coupons = columns(catalog, *each_its_own(*offers))
+    shelf = shelf_of(coupons, catalog).with_live(
+        LiveCoupons(coupons, ledger, MemoryStore(), np.zeros(2))
+    )
+    ledger.claim(claim_of(coupons, 0, "1", NOW))
+    x = Known(name="user/x")
+    assert offered(shelf, snapshot, x, region="north") == ["a", "g"]
+    assert offered(shelf, snapshot, x, region="south") == ["g"]
+    assert offered(shelf, snapshot, x, region="north", exclude_items=("a",)) == ["g"]
+    gifts = (Quota(Corpus.COUPON, 3, ("gift",)),)
+    assert offered(shelf, snapshot, x, region="north", corpora=gifts) == ["g"]
+    assert offered(shelf, snapshot, x, region="north", exclude_items=("g",)) == ["a"]
+
+
 def claim_of(coupons: Coupons, place: int, claim_id: str, now_time: int) -> Ask:
     coupon = coupons.coupons[place]
     charges = charges_of(coupons, place, "user/x")
@@ -225,6 +247,23 @@ def test_prices_follow_what_the_visitors_of_all_workers_could_be_shown(
     assert risen > alone.prices(NOW + DAY)[0]
     assert another.prices(NOW + DAY).tolist() == [risen]
     assert live.prices(NOW + 2 * DAY)[0] > alone.prices(NOW + 2 * DAY)[0]
+
+
+def test_what_usually_comes_late_is_waited_for(catalog: Catalog, ledger: Ledger) -> None:
+    """Nothing is used in the first tenth: even visitors make the price fall, late ones do not."""
+    coupons = columns(catalog, coupon("a", discount=amount(4)), campaigns=PLANNED)
+    (campaign,) = coupons.campaigns
+    assert campaign.start_time is not None
+    first_hour = campaign.start_time // HOUR - FIRST_MONDAY_H
+    come = np.array([one not in range(24) for one in range(HOURS_OF_WEEK)], float)
+    visits = tuple(np.roll(come / come.sum(), first_hour % HOURS_OF_WEEK).tolist())
+    first, later = np.array([1.0]), campaign.start_time + 20 * HOUR
+    even = LiveCoupons(coupons, ledger, MemoryStore(), first)
+    late = LiveCoupons(coupons, ledger, MemoryStore(), first, Usual(visits=visits))
+    for live in (even, late):
+        assert live.prices(campaign.start_time).tolist() == [1.0]
+    assert late.prices(later)[0] == pytest.approx(1.0, rel=0.02)
+    assert even.prices(later)[0] < 0.9
 
 
 def test_a_campaign_without_an_end_has_no_pace(catalog: Catalog, ledger: Ledger) -> None:

@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from feature_store.coupon_demand import LADDER, demand_by_price
 from online.coupons.pacing import (
-    LADDER,
     MIN_STEP,
     NONE,
     TRUST_IN_USE,
     Pace,
     Plan,
-    demand_by_price,
     fitting,
     net_values,
     noted,
@@ -64,6 +63,20 @@ def test_prices_without_visitors_follow_what_is_used_beside_the_plan(used: float
     trust = 100 * TRUST_IN_USE
     rest = 95.0 * (used + trust) / (5.0 + trust)
     assert pace.price[0] == pytest.approx(2.0 * rest / (100 - used), rel=0.02)
+
+
+def test_what_is_held_for_others_is_not_left_and_was_not_used() -> None:
+    used, held = np.array([5.0]), np.array([50.0])
+    pace = repriced(plan(2.0), start(plan(2.0), np.zeros(1)), used, 0.05, held)
+    assert pace.price[0] == pytest.approx(2.0 * 95.0 / (100 - 5 - 50), rel=0.02)
+    assert pace.used.tolist() == [5.0]
+
+
+def test_reservations_that_end_make_a_budget_no_debtor() -> None:
+    full = repriced(plan(2.0), start(plan(2.0), np.zeros(1)), np.array([60.0]), 0.1)
+    free = repriced(plan(2.0), full, np.zeros(1), 0.3)
+    assert free.spent.tolist() == [0.0]
+    assert 0.0 < free.price[0] < 2.0
 
 
 def test_within_a_step_prices_stay() -> None:

@@ -1,6 +1,12 @@
 """Claims over gRPC, on a real ledger: reserved, used, refused, withheld, moved, forgotten."""
 
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import grpc
+import pytest
 
 from aisle.v1 import (
     context_pb2,
@@ -10,9 +16,15 @@ from aisle.v1 import (
     recommendation_pb2,
 )
 from feature_store.coupons import campaign_account, expectation_name
-from feature_store.ledger import Charge
+from feature_store.ids import Pseudonymizer
+from feature_store.ledger import Answer, Ask, Charge
+from feature_store.schema import Corpus
+from online.coupons.claiming import Ending, Wish
 from online.coupons.guard import BURST, PER_DEVICE
-from online.process.server import Parts
+from online.known import user_name
+from online.process import coupons
+from online.process.server import Parts, read_wall_clock
+from online.types import Request
 from tests.online.coupon_shop import (
     ONE,
     Outcome,
@@ -36,7 +48,10 @@ from tests.online.serving import (
     Caller,
     degraded,
     refused,
+    serving,
+    settings_of,
 )
+from tests.worlds import KEY, World
 
 __all__ = ["caller", "coupon_world", "served", "world"]
 
@@ -78,6 +93,39 @@ def test_budgets_and_caps_are_kept_and_what_is_used_up_is_not_shown(caller: Call
     assert broken(explain(caller, "open-10", user_id="u05")) == {"claims"}
 
 
+def test_of_a_stacking_group_one_is_claimed_however_they_are_asked_for(
+    served: tuple[Caller, Parts],
+) -> None:
+    caller, parts = served
+    users = [f"u{number:02}" for number in range(6)]
+    pairs = [(coupon, user) for user in users for coupon in ("big-5", "gift-p04")]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda pair: claim(caller, pair[0], pair[0], pair[1]), pairs))
+    outcomes = [answer.outcome for answer in found]
+    assert Counter(outcomes) == {Outcome.OUTCOME_GRANTED: 6, Outcome.OUTCOME_NOT_ELIGIBLE: 6}
+    refused_ones = [answer for answer in found if answer.outcome == Outcome.OUTCOME_NOT_ELIGIBLE]
+    assert len({answer.text for answer in refused_ones}) <= 2
+    held = [parts.claiming.ledger.claims_of(user_name(pseudonym(user))) for user in users]
+    assert [len(claims) for claims in held] == [1] * 6
+
+
+def test_a_budget_that_is_full_of_claims_is_free_again_when_they_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coupons, "EXPIRE_EACH_S", 0.1)
+    charge = Charge(campaign_account("spring"), 5 * ONE)
+    with serving(settings_of(world, currency="USD")) as (caller, parts):
+        now = read_wall_clock()
+        ask = Ask("a", "spring-2", "user/x", 5 * ONE, (charge,), now, now + 1_000_000)
+        assert parts.claiming.ledger.claim(ask).claim is not None
+        assert claim(caller, "spring-2", "r1").outcome == Outcome.OUTCOME_BUDGET_SPENT
+        deadline = time.monotonic() + 10
+        while "spring-2" not in show(caller, "u01"):
+            assert time.monotonic() < deadline, "nothing is free again"
+            time.sleep(0.1)
+        assert claim(caller, "spring-2", "r2").outcome == Outcome.OUTCOME_GRANTED
+
+
 def test_a_refusal_is_an_outcome_that_says_why(caller: Caller) -> None:
     assert claim(caller, "nowhere", "r").outcome == Outcome.OUTCOME_UNKNOWN_COUPON
     late = claim(caller, "late-1", "r")
@@ -111,6 +159,18 @@ def test_a_request_id_belongs_to_one_coupon_and_one_user(caller: Caller) -> None
     assert mine.claim_id != theirs.claim_id
 
 
+def test_of_two_coupons_under_one_request_id_at_once_one_is_granted(
+    served: tuple[Caller, Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, parts = served
+    monkeypatch.setattr(parts.claiming.ledger, "find", lambda _: None)  # as if not there yet
+    assert claim(caller, "spring-2", "r").outcome == Outcome.OUTCOME_GRANTED
+    with refused(grpc.StatusCode.INVALID_ARGUMENT):
+        claim(caller, "gift-p04", "r")
+    (kept,) = parts.claiming.ledger.claims_of(user_name(pseudonym("u01")))
+    assert kept.item == "spring-2"
+
+
 def test_too_many_from_a_device_are_withheld_with_a_reason_and_kept_out(
     served: tuple[Caller, Parts],
 ) -> None:
@@ -140,6 +200,25 @@ def test_a_burst_of_one_user_is_withheld(caller: Caller) -> None:
     assert found[-1].text == "Too many claims in a short time; try again in 1 min."
 
 
+def test_what_the_ledger_refuses_or_has_already_counts_for_no_burst(
+    served: tuple[Caller, Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, parts = served
+    ledger, reserve = parts.claiming.ledger, parts.claiming.ledger.claim
+
+    def refuse(ask: Ask) -> Answer:
+        return reserve(replace(ask, charges=(Charge("full", max_claims=0),)))
+
+    monkeypatch.setattr(ledger, "claim", refuse)  # as when others took the last one just before
+    for number in range(BURST.count + 1):
+        full = claim(caller, "gift-p04", f"f{number}")
+        assert full.outcome == Outcome.OUTCOME_CAP_REACHED
+    monkeypatch.setattr(ledger, "claim", reserve)
+    monkeypatch.setattr(ledger, "find", lambda _: None)  # as when both are asked for at once
+    for _ in range(BURST.count + 1):
+        assert claim(caller, "gift-p04", "g").outcome == Outcome.OUTCOME_GRANTED
+
+
 def test_a_claim_and_its_use_are_events(served: tuple[Caller, Parts]) -> None:
     caller, parts = served
     claimed = claim(caller, "spring-2", "r1").claim
@@ -158,7 +237,7 @@ def test_claims_of_a_mail_use_what_was_expected(served: tuple[Caller, Parts]) ->
     caller, parts = served
     ledger, budget = parts.claiming.ledger, 5 * ONE
     charge = Charge(campaign_account("spring"), budget)
-    far = 2**50
+    far = 2**52
     name = expectation_name("may-mail", "spring")
     assert ledger.reserve_expected(name, charge, 4 * ONE, 0, far)
     assert claim(caller, "spring-2", "r", "u01").outcome == Outcome.OUTCOME_BUDGET_SPENT
@@ -180,6 +259,57 @@ def test_a_visit_that_logs_in_takes_its_claims_along(caller: Caller) -> None:
     assert claim(caller, "spring-2", "r9", "u01").outcome == Outcome.OUTCOME_CAP_REACHED
     shown = show(caller, "u01")
     assert shown["spring-2"].coupon.claim_id
+
+
+def test_a_claim_that_is_sent_again_after_login_is_the_same(served: tuple[Caller, Parts]) -> None:
+    caller, parts = served
+    before = claim(caller, "spring-2", "r1", "", session_id="s1")
+    before_user = claim(caller, "spring-2", "r1", "u07")
+    caller.merge("u01", source_session_id="s1")
+    caller.merge("u01", source_user_id="u07")
+    assert claim(caller, "spring-2", "r1", "", session_id="s1") == before
+    assert claim(caller, "spring-2", "r1", "u07") == before_user
+    held = parts.claiming.ledger.claims_of(user_name(pseudonym("u01")))
+    assert {one.claim_id for one in held} == {before.claim.claim_id, before_user.claim.claim_id}
+
+
+def test_who_logs_in_during_a_claim_has_it(
+    served: tuple[Caller, Parts], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, parts = served
+    ledger, reserve = parts.claiming.ledger, parts.claiming.ledger.claim
+
+    def late(ask: Ask) -> Answer:
+        caller.merge("u01", source_session_id="s1")
+        return reserve(ask)
+
+    monkeypatch.setattr(ledger, "claim", late)
+    granted = claim(caller, "spring-2", "r1", "", session_id="s1")
+    assert [one.claim_id for one in ledger.claims_of(user_name(pseudonym("u01")))] == [
+        granted.claim.claim_id
+    ]
+
+
+def test_a_claim_outlives_its_coupon_and_the_key(world: World) -> None:
+    settings = settings_of(world, currency="USD")
+    with serving(settings) as (caller, parts):
+        before = claim(caller, "spring-2", "r1")
+        wish = Wish(Request(0, user=pseudonym("u01")), "spring-2", "r1")
+        shelves = {**parts.engine.snapshot.shelves}
+        del shelves[Corpus.COUPON]
+        without = replace(parts.engine.snapshot, shelves=shelves)
+        assert parts.claiming.claim(without, wish, 0).is_repeated
+        assert parts.claiming.claim(without, replace(wish, request_id="r2"), 0).ending is (
+            Ending.UNKNOWN_COUPON
+        )
+    new = bytes(reversed(KEY))
+    rotated = replace(settings, pseudonym_key=new, pseudonym_key_previous=KEY)
+    with serving(rotated) as (caller, parts):
+        assert show(caller, "u01")["spring-2"].coupon.claim_id == before.claim.claim_id
+        name = user_name(Pseudonymizer(new).digest("u01"))
+        assert [one.item for one in parts.claiming.ledger.claims_of(name)] == ["spring-2"]
+        assert claim(caller, "spring-2", "r2").outcome == Outcome.OUTCOME_GRANTED
+        assert claim(caller, "spring-2", "r3").outcome == Outcome.OUTCOME_CAP_REACHED
 
 
 def test_who_is_erased_is_in_no_claim(served: tuple[Caller, Parts]) -> None:

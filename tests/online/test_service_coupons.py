@@ -1,5 +1,7 @@
 """Coupons over gRPC: shown with what they save, and explained rule by rule."""
 
+from typing import Any
+
 import grpc
 
 from aisle.v1 import (
@@ -23,6 +25,7 @@ from tests.online.coupon_shop import (
     world,
 )
 from tests.online.serving import (
+    TIMEOUT_S,
     Caller,
     degraded,
     ids,
@@ -135,3 +138,28 @@ def test_without_a_ledger_no_coupon_is_shown_and_products_are(
     assert len(response.items) > 0
     with refused(grpc.StatusCode.UNAVAILABLE):
         claim(caller, "spring-2", "r1")
+
+
+def why(caller: Caller, item: str, **fields: Any) -> recommendation_pb2.ExplainResponse:
+    """What Explain says of a coupon in a slate of five coupons."""
+    quota = recommendation_pb2.CorpusQuota(corpus=corpus_pb2.CORPUS_COUPON, count=5)
+    asked = {"user_id": "u00", "placement": "home", "corpora": [quota], **fields}
+    request = recommendation_pb2.RecommendRequest(**asked)
+    call = recommendation_pb2.ExplainRequest(item_id=item, recommend=request)
+    return caller.recommendations.Explain(call, timeout=TIMEOUT_S)
+
+
+def test_explain_says_of_a_coupon_whether_it_is_in_the_slate(caller: Caller) -> None:
+    verdicts = recommendation_pb2.ExplainResponse
+    context = basket(("p02", 600), ("p03", 1_400))
+    shown = show(caller, context=context)
+    for rank, (coupon, item) in enumerate(shown.items(), 1):
+        response = why(caller, coupon, context=context)
+        assert response.verdict == verdicts.VERDICT_SELECTED
+        assert response.reason == item.reason
+        assert (response.rank, response.score) == (rank, item.score)
+    response = why(caller, "loyal-p02", user_id="u01")
+    assert response.verdict == verdicts.VERDICT_FILTERED
+    assert [one.filter for one in response.filters if not one.kept] == ["coupons.rule.audience"]
+    response = why(caller, "open-10", corpora=[])
+    assert [one.filter for one in response.filters if not one.kept] == ["corpora"]

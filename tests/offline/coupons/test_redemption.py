@@ -14,11 +14,19 @@ import pytest
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import BundleWriter
 from feature_store.coupon_features import COUPON_FEATURES
-from feature_store.coupons import BASE_RATE, MODELS_FILE, decode_learned
+from feature_store.coupons import (
+    BASE_RATE,
+    HOURS_OF_WEEK,
+    MICROS,
+    MODELS_FILE,
+    Learned,
+    decode_learned,
+    encode_learned,
+)
 from feature_store.schema import AUDIENCES, CAMPAIGNS, COUPONS, PRODUCTS, Table
 from offline.coupons.dataset import REDEMPTION_SCHEMA, CouponData
 from offline.coupons.examples import past_examples
-from offline.coupons.learning import learn_coupons, write_learned
+from offline.coupons.learning import learn_coupons, visits_by_hour, write_learned
 from offline.coupons.redemption import REDEMPTION, REDEMPTION_FILE, fit_redemption
 from offline.coupons.trees import trees_to_onnx
 from offline.dataset import Dataset, Purchases
@@ -170,6 +178,33 @@ def test_what_was_learned_is_in_the_bundle_and_scarce_budgets_have_a_price(tmp_p
     assert len(bundle.array(BASE_RATE)) == NUM_CAMPAIGNS * NUM_ITEMS
     assert set(learned.shadow_prices) == {"c4", "c5"}
     assert min(learned.shadow_prices.values()) > 0
+    for name, price in learned.shadow_prices.items():
+        demand = learned.demand[name]
+        budget = MICROS * float(dataset.coupons.campaigns.filter(campaign=name)["budget"][0])
+        below, above = (np.interp(price * step, demand.prices, demand.micros) for step in (0.5, 2))
+        assert below > budget > above, "at its price a budget is what is asked for"
+        assert (np.diff(demand.micros) <= 0).all()
+    assert len(learned.visits) == HOURS_OF_WEEK
+    assert sum(learned.visits) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_bundles_of_before_say_nothing_of_demand() -> None:
+    content = encode_learned(Learned(shadow_prices={"c": 1.0}))
+    del content["demand"], content["visits"]
+    assert decode_learned(content) == Learned(shadow_prices={"c": 1.0})
+
+
+def test_visits_are_counted_by_the_hour_of_the_week() -> None:
+    dataset = shop()
+    monday = micros(datetime(2024, 1, 1, 9, 30, tzinfo=UTC))
+    times = np.full(2_000, monday)
+    times[:500] += 3 * 24 * 3_600_000_000
+    purchases = replace(dataset.purchases, time=times)
+    visits = np.array(visits_by_hour(replace(dataset, purchases=purchases)))
+    assert visits.argsort()[-2:].tolist() == [3 * 24 + 9, 9]
+    assert visits[9] / visits[81] == pytest.approx(3, rel=0.01)
+    few = replace(dataset.purchases, time=times[:10])
+    assert visits_by_hour(replace(dataset, purchases=few)) == ()
 
 
 def test_too_few_redemptions_leave_the_base_rates() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from offline.coupons.choice import BOOSTED, CANDIDATES, best_candidate, choose_learner
+from offline.coupons.choice import BOOSTED, CANDIDATES, best_candidate, choose_learner, hedged
 from offline.coupons.qini import NUM_POINTS, measure, qini_curve
 from offline.coupons.responses import Boosting, Logistic
 from offline.coupons.trial import Trial, randomised, stratified_folds
@@ -106,21 +106,30 @@ def test_the_choice_is_by_cross_validated_qini_and_repeats() -> None:
     learned, judged = draw_world(6_000, 10), draw_world(3_000, 11)
     choice = choose_learner(learned.trial)
     assert choice.name in CANDIDATES
-    steady = {name: qini for name, qini in choice.qini.items() if BOOSTED not in name}
-    assert choice.qini[choice.name] >= max(steady.values())
+    assert choice.qini[choice.name] >= choice.qini[BASELINE.name]
     predicted = choice.uplift(judged.trial.features)
     assert np.corrcoef(predicted, judged.uplift)[0, 1] > 0.8
     again = choose_learner(learned.trial).uplift(judged.trial.features)
     np.testing.assert_array_equal(predicted, again)
 
 
-def test_boosting_must_be_clearly_better() -> None:
+def test_what_is_less_simple_must_be_clearly_better() -> None:
     steady, noisy = np.array([1.0, 1.1, 0.9]), np.array([0.2, 2.4, 0.8])
-    clear = np.array([1.4, 1.6, 1.3])
-    assert best_candidate({"a": steady, f"b {BOOSTED}": noisy}) == "a"
-    assert best_candidate({"a": steady, f"b {BOOSTED}": clear}) == f"b {BOOSTED}"
-    assert best_candidate({"a": steady, "c": noisy}) == "c"
-    assert best_candidate({f"b {BOOSTED}": noisy}) == f"b {BOOSTED}"
+    clear, clearest = np.array([1.4, 1.6, 1.3]), np.array([1.6, 1.8, 1.6])
+    base, boosted = BASELINE.name, f"b {BOOSTED}"
+    assert best_candidate({base: steady, boosted: noisy, "c": noisy}) == base
+    assert best_candidate({base: steady, boosted: clear, "c": noisy}) == boosted
+    assert best_candidate({base: steady, boosted: noisy, "c": clear}) == "c"
+    assert best_candidate({base: steady, boosted: clearest, "c": clear}) == boosted
+    assert best_candidate({"a": steady, "c": noisy}) == "c", "without the baseline the best"
+    assert best_candidate({boosted: noisy}) == boosted
+
+
+def test_what_is_chosen_is_hedged_by_the_baseline() -> None:
+    base = BASELINE.name
+    assert hedged({base: 1.0}) == {base: 1.0}
+    assert hedged({"a": 0.4, base: 0.6}) == {"a": 0.2, base: 0.8}
+    assert hedged({"a": 1.0}) == {"a": 0.5, base: 0.5}
 
 
 def test_folds_share_out_both_groups() -> None:
