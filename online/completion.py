@@ -13,6 +13,7 @@ from feature_store.features import bought_lately
 from feature_store.ranking import history_at
 from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY, EventKind
 from feature_store.state import Rows
+from online.catalog import Catalog
 from online.columns import distinct
 from online.corpora import num_places
 from online.known import Known
@@ -49,19 +50,8 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
     named = (request.context_items, request.session_items, request.basket_items)
     context, session, basket = (catalog.indexes_of(ids) for ids in named)
     visited = catalog.indexes_of_keys(known.recent_keys(request.request_time))
-    blocked = [catalog.indexes_of(request.exclude_items), owned[unwanted(state.items)]]
-    if placement.hides_context:
-        blocked += [context, basket]
-    if placement.hides_seen:
-        blocked += [session, visited]
     shown = _shown(snapshot, placement.fatigue, known, request.request_time)
-    if placement.fatigue is not None and not placement.fatigue.factor:
-        blocked.append(shown)
     bought_items = owned[bought(state.items)]
-    if request.purchase_mode is PurchaseMode.NEW_ONLY:
-        blocked.append(bought_items)
-    elif placement.waits_until_due:
-        blocked.append(owned[bought_lately(state.items, request.request_time)])
     query = Query(
         request=request,
         num_wanted=min(num_places(request, placement.page_size), MAX_PAGE_SIZE),
@@ -70,21 +60,52 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
         session=distinct(session[session >= 0], visited[visited >= 0]),
         context=context[context >= 0],
         basket=basket[basket >= 0],
-        blocked=distinct(*blocked),
+        blocked=NO_ITEMS,
         only=_only(request.purchase_mode, bought_items),
         history=history_at(state, owned, request.request_time),
-        not_new=distinct(*blocked, bought_items),
+        not_new=NO_ITEMS,
         offer=_offer(snapshot, request),
         placement=placement,
         tired=distinct(shown),
-        visit=_latest_first(session, visited),
+        visit=latest_first(session, visited),
     )
+    blocked = blocking(catalog, query).values()
+    query = replace(query, blocked=distinct(*blocked), not_new=distinct(*blocked, bought_items))
     return query, _missing(named, (context, session, basket))
+
+
+def blocking(catalog: Catalog, query: Query) -> dict[str, Indexes]:
+    """What must not be shown, by the name of what forbids it: -1 for what the bundle lacks."""
+    request, placement, owned, rows = query.request, query.placement, query.owned, query.state.items
+    parts = {
+        "excluded": catalog.indexes_of(request.exclude_items),
+        "disliked": owned[unwanted(rows)],
+    }
+    if placement.hides_context:
+        parts |= {"looked_at": query.context, "in_basket": query.basket}
+    if placement.hides_seen:
+        parts["seen"] = query.session
+    if placement.fatigue is not None and not placement.fatigue.factor:
+        parts["shown_lately"] = query.tired
+    if request.purchase_mode is PurchaseMode.NEW_ONLY:
+        parts["new_only"] = owned[bought(rows)]
+    elif placement.waits_until_due:
+        parts["not_due"] = owned[bought_lately(rows, request.request_time)]
+    return parts
 
 
 def _offer(snapshot: Snapshot, request: Request) -> Offer:
     time, region = request.request_time, request.region
     return snapshot.shop.offer(request.placement, time, request.filter, region)
+
+
+def is_cheap(snapshot: Snapshot, request: Request, known: Known) -> bool:
+    """Whether the offer of a request is compiled already, or soon would be.
+
+    RequestError as from `complete`, but for fields and values that there are not.
+    """
+    placement, region = snapshot.placement(request.placement), request.region or known.region
+    return snapshot.shop.is_cheap(placement.name, request.request_time, request.filter, region)
 
 
 def _shown(snapshot: Snapshot, fatigue: Fatigue | None, known: Known, time: int) -> Indexes:
@@ -93,11 +114,11 @@ def _shown(snapshot: Snapshot, fatigue: Fatigue | None, known: Known, time: int)
         return NO_ITEMS
     since = time - int(fatigue.hours * MICROSECONDS_PER_HOUR)
     rows = [state.shown for state in (known.user, known.session) if len(state.shown)]
-    keys = [part["key"][(part["time"] > since) & _is_of(part, fatigue.kinds)] for part in rows]
+    keys = [part["key"][(part["time"] > since) & is_of(part, fatigue.kinds)] for part in rows]
     return snapshot.catalog.indexes_of_keys(np.concatenate(keys)) if keys else NO_ITEMS
 
 
-def _is_of(shown: Rows, kinds: Sequence[EventKind]) -> Mask:
+def is_of(shown: Rows, kinds: Sequence[EventKind]) -> Mask:
     """Which rows are of these kinds, shape (n,)."""
     mask = np.zeros(len(shown), bool)
     for kind in kinds:
@@ -105,7 +126,7 @@ def _is_of(shown: Rows, kinds: Sequence[EventKind]) -> Mask:
     return mask
 
 
-def _latest_first(*parts: Indexes) -> Indexes:
+def latest_first(*parts: Indexes) -> Indexes:
     """What the visit dealt with, the latest first, each item once."""
     if not any(map(len, parts)):
         return NO_ITEMS

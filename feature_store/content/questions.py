@@ -6,7 +6,7 @@ them answers at all. Training and serving call the same functions. It knows no l
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -34,9 +34,17 @@ BM25 as a share of its most; cosines of n-grams with the piece and with its near
 vectors with the three nearest heads, the nearest passage and the five nearest units; the logarithm
 of the probability that the question belongs to the piece and to no other."""
 
-CONFIDENCE_FEATURES: Final = (*FEATURES, "score", "lead", "lead_of_two", "known_words")
-"""Of the first piece: its features and score, its lead over the second and the third, and the share
-of the question's words that any piece holds."""
+CONFIDENCE_FEATURES: Final = (
+    *FEATURES,
+    "score",
+    "lead",
+    "lead_of_two",
+    "known_words",
+    "evidence",
+)
+"""Of the first piece: its features and score, its lead over the second and the third, the share of
+the question's words that any piece holds, and the logarithm of 1 + how much its heads hold of the
+question: a share of one word proves less than the same share of six."""
 
 BM25_MOST: Final = 2.2
 """K1 + 1: what a word adds at most, in units of its idf."""
@@ -44,7 +52,26 @@ BM25_MOST: Final = 2.2
 _NEAREST_HEADS: Final = 3
 _NEAREST_UNITS: Final = 5
 _LEAST_LOG: Final = -12.0
+_HEAD_WORDS: Final = FEATURES.index("head_words")
 _VECTOR_FEATURES: Final = slice(FEATURES.index("heads"), len(FEATURES))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A question against pieces.
+
+    `features` are FEATURES of each, shape (pieces, features), `known` is the share of the
+    question's words that any piece holds, and `substance` how much it says: the sum of its words,
+    each by its idf as a share of that of a word that no piece holds.
+    """
+
+    features: Weights
+    known: float
+    substance: float
+
+    def of(self, pieces: NDArray[np.int64]) -> "Compared":
+        """Against some of the pieces only."""
+        return replace(self, features=self.features[pieces])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +85,17 @@ class Questions:
     head_grams: Postings
     heads: NDArray[np.bool_]
 
-    def features(self, question: str, vector: Weights | None) -> tuple[Weights, float]:
-        """FEATURES of every piece, shape (pieces, features), and the share of known words.
+    def compare(self, question: str, vector: Weights | None) -> Compared:
+        """The question against every piece.
 
         `vector` is the question's in the encoder's space; None: what compares vectors is 0.
         """
         found = np.zeros((len(self.columns), len(FEATURES)), np.float32)
-        known = self._words(search_words(question), found)
+        known, substance = self._words(search_words(question), found)
         self._grams(search_grams(question), found)
         if vector is not None:
             found[:, _VECTOR_FEATURES] = self._vectors(vector)
-        return found, known
+        return Compared(found, known, substance)
 
     def unit_likeness(self, vector: Weights) -> Weights:
         """Cosines with all units in the space in which pieces lie apart, shape (units,)."""
@@ -89,10 +116,11 @@ class Questions:
         logs = odds - np.log(np.exp(odds).sum())
         return np.asarray(np.maximum(logs, _LEAST_LOG), np.float32)
 
-    def _words(self, words: list[str], found: Weights) -> float:
+    def _words(self, words: list[str], found: Weights) -> tuple[float, float]:
+        """Fill in the features of words; the question's known share and substance."""
         distinct = list(dict.fromkeys(words))
         if not distinct:
-            return 0.0
+            return 0.0, 0.0
         places = self.words.find(distinct)
         weights = np.where(places >= 0, self.words.idf[places], self.words.unknown_idf())
         total = float(weights.sum())
@@ -100,7 +128,7 @@ class Questions:
         found[:, 2] = self.words.sums(places, weights) / (total * BM25_MOST)
         heads = self.head_words.find(distinct)
         found[:, 1] = self.head_words.covered(heads, weights) / total
-        return float(weights[places >= 0].sum()) / total
+        return float(weights[places >= 0].sum()) / total, total / self.words.unknown_idf()
 
     def _grams(self, grams: list[str], found: Weights) -> None:
         found[:, 3] = self.grams.sums(*unit_weights(self.grams, grams))
@@ -154,19 +182,20 @@ class Answering:
         scores: Weights = features @ self.order
         return scores
 
-    def confidence(self, features: Weights, scores: Weights, known: float) -> float:
+    def confidence(self, compared: Compared, scores: Weights) -> float:
         """The probability that the piece with the highest score answers."""
-        odds = float(confidence_features(features, scores, known) @ self.weights) + self.bias
+        odds = float(confidence_features(compared, scores) @ self.weights) + self.bias
         return float(1 / (1 + np.exp(-odds)))
 
 
-def confidence_features(features: Weights, scores: Weights, known: float) -> Weights:
+def confidence_features(compared: Compared, scores: Weights) -> Weights:
     """CONFIDENCE_FEATURES of the piece with the highest score."""
     order = np.argsort(-scores, kind="stable")[:3]
-    best = scores[order[0]]
+    first, best = compared.features[order[0]], scores[order[0]]
     leads = [best - scores[place] for place in order[1:]]
     leads += [0.0] * (2 - len(leads))
-    return np.array([*features[order[0]], best, *leads, known], np.float32)
+    evidence = np.log1p(compared.substance * first[_HEAD_WORDS])
+    return np.array([*first, best, *leads, compared.known, evidence], np.float32)
 
 
 def open_questions(bundle: Bundle) -> Questions:

@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import CONTENT, Corpus, EventKind
+from offline.exposures import scan_exposures
 from offline.ingest.tables import instant, polars_schema, scan_content, scan_events
 
 ACTED: Final = (EventKind.CLICK, EventKind.CONTENT_READ, EventKind.LIKE, EventKind.MAIL_CLICK)
@@ -23,8 +24,8 @@ _COUNTS: Final = {"item": pl.String(), "shown": pl.Int64(), "acted": pl.Int64()}
 class ContentData:
     """The content table, sorted by item and language, and how often each piece was acted on.
 
-    `counts` has item, shown (impressions) and acted (people who clicked, read or liked it, less
-    those who found it of no help).
+    `counts` has item, shown (how often) and acted (people who clicked, read or liked it, less
+    those who found it of no help); null stands for 0.
     """
 
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=polars_schema(CONTENT)))
@@ -45,21 +46,29 @@ def load_content(tables: Path, horizon_time: int) -> ContentData:
     rows = scan_content(tables).sort("item", "language").collect()
     if not len(rows):
         return ContentData()
-    kind = pl.col("kind")
-    acted = kind.is_in([one.value for one in ACTED])
-    person = pl.coalesce("user", "session")
-    counts = (
-        scan_events(tables)
-        .filter(pl.col("corpus") == Corpus.CONTENT.value)
-        .filter(pl.col("event_time") < instant(horizon_time))
-        .group_by("item")
-        .agg(
-            shown=(kind == EventKind.IMPRESSION.value).sum().cast(pl.Int64),
-            acted=(
-                person.filter(acted).n_unique().cast(pl.Int64)
-                - person.filter(kind == EventKind.DISLIKE.value).n_unique().cast(pl.Int64)
-            ),
-        )
-        .collect()
+    before = instant(horizon_time)
+    events = scan_events(tables).filter(
+        pl.col("corpus") == Corpus.CONTENT.value, pl.col("event_time") < before
     )
-    return ContentData(rows, counts)
+    counts = _shown(events, scan_exposures(tables).filter(pl.col("request_time") < before))
+    return ContentData(rows, counts.join(_acted(events), on="item", how="full", coalesce=True))
+
+
+def _shown(events: pl.LazyFrame, exposures: pl.LazyFrame) -> pl.DataFrame:
+    """How often each piece was shown: by the shop's impressions; it sends none: in answers."""
+    seen = events.filter(pl.col("kind") == EventKind.IMPRESSION.value).select("item").collect()
+    if seen.is_empty():
+        is_content = pl.col("corpora") == Corpus.CONTENT.value
+        mixed = exposures.filter(pl.col("corpora").list.contains(Corpus.CONTENT.value))
+        answered = mixed.select("items", "corpora").explode("items", "corpora")
+        seen = answered.filter(is_content).select(item="items").collect()
+    return seen.group_by("item").agg(shown=pl.len().cast(pl.Int64))
+
+
+def _acted(events: pl.LazyFrame) -> pl.DataFrame:
+    """How many people found each piece of use, less those who did not."""
+    person, kind = pl.coalesce("user", "session"), pl.col("kind")
+    good = person.filter(kind.is_in([one.value for one in ACTED])).n_unique()
+    bad = person.filter(kind == EventKind.DISLIKE.value).n_unique()
+    acted = good.cast(pl.Int64) - bad.cast(pl.Int64)
+    return events.group_by("item").agg(acted=acted).filter(pl.col("acted") != 0).collect()

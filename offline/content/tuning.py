@@ -25,6 +25,7 @@ from feature_store.content.questions import (
     CONFIDENCE_FEATURES,
     FEATURES,
     Answering,
+    Compared,
     Questions,
     confidence_features,
     open_questions,
@@ -48,8 +49,8 @@ NUM_CUTS: Final = 5
 NUM_WRONG: Final = 20
 """Wrong pieces that the right one is compared with."""
 
-ORDER_C: Final = 0.03
-CONFIDENCE_C: Final = 0.1
+ORDER_C: Final = 0.003
+CONFIDENCE_C: Final = 0.3
 WITHOUT_PIECE_WEIGHT: Final = 0.5
 MAX_FALSE_ANSWERS: Final = 0.08
 """The share of questions without an answer that may get one, with some room below a tenth."""
@@ -57,10 +58,9 @@ MAX_FALSE_ANSWERS: Final = 0.08
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question against the content: FEATURES of all pieces, known words, the right pieces."""
+    """A question against all pieces, and which of them are right."""
 
-    features: Weights
-    known: float
+    compared: Compared
     right: frozenset[int]
 
 
@@ -83,9 +83,9 @@ def ask_all(questions: Questions, encoder: TextEncoder, rows: list[dict[str, Any
     number = {piece: place for place, piece in enumerate(questions.columns.id.tolist())}
     asked = []
     for row, vector in zip(rows, vectors, strict=True):
-        features, known = questions.features(row["text"], vector)
+        compared = questions.compare(row["text"], vector)
         names = [row["answer"], *(row.get("also") or ())] if row["answer"] else []
-        asked.append(Asked(features, known, frozenset(number[name] for name in names)))
+        asked.append(Asked(compared, frozenset(number[name] for name in names)))
     return asked
 
 
@@ -94,13 +94,13 @@ def fit(asked: list[Asked]) -> Answering:
     order = _fit_order(asked)
     rows, truth, weights = [], [], []
     for one in asked:
-        scores = one.features @ order
-        rows.append(confidence_features(one.features, scores, one.known))
+        scores = one.compared.features @ order
+        rows.append(confidence_features(one.compared, scores))
         truth.append(int(scores.argmax()) in one.right)
         weights.append(1.0)
         if one.right:
             rest = np.delete(np.arange(len(scores)), sorted(one.right))
-            rows.append(confidence_features(one.features[rest], scores[rest], one.known))
+            rows.append(confidence_features(one.compared.of(rest), scores[rest]))
             truth.append(False)
             weights.append(WITHOUT_PIECE_WEIGHT)
     values = np.array(rows, np.float64)
@@ -114,12 +114,13 @@ def fit(asked: list[Asked]) -> Answering:
 
 def _fit_order(asked: list[Asked]) -> Weights:
     """Weights with which right pieces come before wrong ones: logistic over differences."""
-    scale = np.concatenate([one.features for one in asked]).std(axis=0) + 1e-9
+    scale = np.concatenate([one.compared.features for one in asked]).std(axis=0) + 1e-9
     pairs = []
     for one in asked:
-        nearest = np.argsort(-(one.features / scale).sum(axis=1), kind="stable")
+        features = one.compared.features
+        nearest = np.argsort(-(features / scale).sum(axis=1), kind="stable")
         wrong = [place for place in nearest.tolist() if place not in one.right][:NUM_WRONG]
-        pairs += [one.features[right] - one.features[wrong] for right in sorted(one.right)]
+        pairs += [features[right] - features[wrong] for right in sorted(one.right)]
     differences = np.concatenate(pairs) / scale
     values = np.concatenate([differences, -differences])
     truth = np.repeat([1, 0], len(differences))
@@ -129,8 +130,8 @@ def _fit_order(asked: list[Asked]) -> Weights:
 
 def outcome(answering: Answering, one: Asked) -> Outcome:
     """What becomes of a question."""
-    scores = answering.scores(one.features)
-    confidence = answering.confidence(one.features, scores, one.known)
+    scores = answering.scores(one.compared.features)
+    confidence = answering.confidence(one.compared, scores)
     ranks = [int((scores > scores[right]).sum()) for right in one.right]
     return Outcome(min(ranks, default=-1), confidence)
 

@@ -66,17 +66,16 @@ class ContentSearch:
         """
         vector = self._vector(question)
         degraded = () if vector is not None else (Degraded(ENCODER_STAGE, Cause.UNAVAILABLE),)
-        features, known = self.questions.features(question, vector)
         pieces = np.flatnonzero(self.library.shown_at(time, kinds))
         if not len(pieces):
             return Answer((), degraded)
-        features = features[pieces]
-        scores = self.answering.scores(features)
+        compared = self.questions.compare(question, vector).of(pieces)
+        scores = self.answering.scores(compared.features)
         order = np.argsort(-scores, kind="stable")[:num]
         wanted = languages or (CHINESE if is_chinese(question) else ENGLISH,)
         likeness = None if vector is None else self.questions.unit_likeness(vector)
         matches = []
-        confidence = self.answering.confidence(features, scores, known)
+        confidence = self.answering.confidence(compared, scores)
         if confidence < self.answering.threshold:
             return Answer((), degraded)
         best = float(scores[order[0]])

@@ -15,15 +15,18 @@ from feature_store.language.postings import Weights
 from feature_store.schema import EVENT_KIND_CODE, MICROSECONDS_PER_DAY, Corpus, EventKind
 from feature_store.state import HALF_LIVES_DAYS
 from online.content.library import Library
+from online.content.values import (
+    MAX_VALUE,
+    REASONS,
+    SOURCE_EXPLORED,
+    SOURCES,
+    Weighed,
+    rank_of,
+    weigh,
+)
+from online.explain.findings import FilterFinding, SourceFinding, Standing
 from online.known import Known
 from online.types import Indexes, Mask, Query, Reason, SlateItem
-
-SOURCE_LINKED: Final = "content_linked"
-SOURCE_SIMILAR: Final = "content_similar"
-SOURCE_AFFINITY: Final = "content_affinity"
-SOURCE_FRESH: Final = "content_fresh"
-SOURCE_USEFUL: Final = "content_useful"
-SOURCE_EXPLORED: Final = "content_explored"
 
 PRIOR_VALUE: Final = 0.03
 """How often content is acted on, before anything was seen."""
@@ -44,7 +47,6 @@ BASE_SMOOTHING: Final = 0.03
 """Added to both shares when a user's purchases are compared with everybody's."""
 READ_FACTOR: Final = 0.2
 READ_DAYS: Final = 60
-MAX_VALUE: Final = 0.5
 
 HELP: Final = "help"
 HALF_LIFE: Final = HALF_LIVES_DAYS.index(90.0)
@@ -74,19 +76,55 @@ class ContentShelf:
         self, query: Query, known: Known, slate: tuple[SlateItem, ...], num: int
     ) -> tuple[SlateItem, ...]:
         """See `online.corpora.Shelf`."""
-        library, request = self.library, query.request
-        shown = library.shown_at(query.time, request.kinds(Corpus.CONTENT))
-        shown &= ~self._unwanted(query)
         found = self._weigh(query, known, slate)
-        order = np.lexsort((-found.values, ~found.is_linked)).astype(np.int32)
-        order = order[shown[order]]
+        order = self._in_order(query, found)
         chosen, propensities = self._explored(query, order, num)
         return tuple(
             self._item(query, found, piece, propensity)
             for piece, propensity in zip(chosen, propensities, strict=True)
         )
 
-    def _weigh(self, query: Query, known: Known, slate: tuple[SlateItem, ...]) -> "Weighed":
+    def stand(
+        self, query: Query, known: Known, slate: tuple[SlateItem, ...], item_id: str
+    ) -> Standing | None:
+        """See `online.corpora.Shelf`."""
+        piece = int(self.library.pieces_of((item_id,))[0])
+        if piece < 0:
+            return None
+        found = self._weigh(query, known, slate)
+        order = self._in_order(query, found)
+        place = np.flatnonzero(order == piece)
+        return Standing(
+            rank=int(place[0]) + 1 if len(place) else 0,
+            score=float(found.values[piece]),
+            sources=tuple(
+                SourceFinding(source, rank_of(lift[order], lift[piece]), float(lift[piece]))
+                for source, lift in zip(SOURCES, found.lifts, strict=True)
+            ),
+            filters=self._findings(query, piece),
+            terms=found.terms(piece),
+        )
+
+    def _in_order(self, query: Query, found: Weighed) -> Indexes:
+        """What may be shown, best first: what is linked to the page before all else."""
+        shown = self.library.shown_at(query.time, query.request.kinds(Corpus.CONTENT))
+        shown &= ~self._unwanted(query)
+        order = np.lexsort((-found.values, ~found.is_linked)).astype(np.int32)
+        return order[shown[order]]
+
+    def _findings(self, query: Query, piece: int) -> tuple[FilterFinding, ...]:
+        """What each filter makes of a piece."""
+        kinds = query.request.kinds(Corpus.CONTENT)
+        is_out = bool(self.library.shown_at(query.time, ())[piece])
+        is_wanted = not kinds or self.library.kinds[piece] in kinds
+        text = Reason("request_kinds", {"kinds": ", ".join(kinds) or "-"})
+        return (
+            FilterFinding("dates", is_out, Reason("dates")),
+            FilterFinding("kinds", is_wanted, text),
+            FilterFinding("unwanted", not self._unwanted(query)[piece], Reason("unwanted")),
+        )
+
+    def _weigh(self, query: Query, known: Known, slate: tuple[SlateItem, ...]) -> Weighed:
         """The value of every piece, and what it is made of."""
         library = self.library
         page = np.concatenate([query.context, query.basket]).astype(np.int32)
@@ -99,7 +137,7 @@ class ContentShelf:
         age_days = (query.time - library.columns.first_time) / MICROSECONDS_PER_DAY
         fresh = np.exp2(-np.maximum(age_days, 0) / FRESH_DAYS)
         fresh = np.where(library.columns.first_time > 0, fresh, 0.0)
-        terms = np.stack(
+        lifts = np.stack(
             [
                 LINK_LIFT * links,
                 LIKENESS_LIFT * near,
@@ -107,9 +145,8 @@ class ContentShelf:
                 FRESH_LIFT * fresh,
             ]
         ).astype(np.float32)
-        values = self._rates(links > 0) * (1 + terms.sum(axis=0))
-        values = np.where(self._read(query, known), READ_FACTOR * values, values)
-        return Weighed(np.minimum(values, MAX_VALUE), links > 0, terms)
+        factors = np.where(self._read(query, known), READ_FACTOR, 1.0)
+        return weigh(self._rates(links > 0), lifts, factors.astype(np.float32), links > 0)
 
     def _affinity(self, query: Query) -> tuple[Weights, Weights]:
         """How much more the user buys of what a piece is about than others do, and likes its text.
@@ -177,7 +214,7 @@ class ContentShelf:
         propensities[-1] = drawn + (1 - EXPLORE_SHARE if chosen[-1] == best else 0.0)
         return chosen, propensities
 
-    def _item(self, query: Query, found: "Weighed", piece: int, propensity: float) -> SlateItem:
+    def _item(self, query: Query, found: Weighed, piece: int, propensity: float) -> SlateItem:
         library, request = self.library, query.request
         version = library.version(piece, request.languages or (request.locale,))
         source = SOURCE_EXPLORED if propensity < 0.5 else found.source(piece)
@@ -188,36 +225,9 @@ class ContentShelf:
             score=float(found.values[piece]),
             source=source,
             propensity=propensity,
-            reason=Reason(_REASONS[source]),
+            reason=Reason(REASONS[source]),
             card=library.card(piece, version),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Weighed:
-    """Values of all pieces, which are linked to the page, and the lift's terms, shape (4, n)."""
-
-    values: Weights
-    is_linked: Mask
-    terms: Weights
-
-    def source(self, piece: int) -> str:
-        """What moved a piece most."""
-        terms = self.terms[:, piece]
-        if self.is_linked[piece]:
-            return SOURCE_LINKED
-        return _SOURCES[int(terms.argmax())] if terms.max() > 0.1 else SOURCE_USEFUL
-
-
-_SOURCES: Final = (SOURCE_LINKED, SOURCE_SIMILAR, SOURCE_AFFINITY, SOURCE_FRESH)
-_REASONS: Final = {
-    SOURCE_LINKED: "content_about_this",
-    SOURCE_SIMILAR: "content_like_this",
-    SOURCE_AFFINITY: "content_for_your_basket",
-    SOURCE_FRESH: "content_new",
-    SOURCE_USEFUL: "content_useful",
-    SOURCE_EXPLORED: "content_new",
-}
 
 
 def _above(likeness: Weights) -> Weights:
@@ -230,5 +240,5 @@ def _seed(query: Query) -> int:
     """The same dice for the same user, place and day."""
     request = query.request
     day = query.time // MICROSECONDS_PER_DAY
-    text = b"content|%s|%s|%d" % (request.user or request.session, request.placement.encode(), day)
+    text = b"content|%s|%s|%d" % (request.drawn_by, request.placement.encode(), day)
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")

@@ -47,22 +47,28 @@ class ContentService(content_pb2_grpc.ContentServiceServicer):
         """See the contract."""
         now_time = self._read_clock()
         await self._edge.identities.follow(request.user_id, now_time=now_time)
-        snapshot = self._engine.snapshot
-        num = min(request.page_size or DEFAULT_MATCHES, MAX_MATCHES)
-        answer = NO_CONTENT
-        if snapshot.search is not None:
-            kinds, wanted = tuple(request.kinds), languages(request)
-            search = snapshot.search.search
-            answer = await to_thread(search, request.query, now_time, num, kinds, wanted)
+        answer, model_version = await to_thread(self._search, request, now_time)
         request_id = os.urandom(REQUEST_ID_BYTES)
-        attribution = Attribution(request_id, PLACEMENT, snapshot.model_version)
+        attribution = Attribution(request_id, PLACEMENT, model_version)
         response = write_answer(answer)
         response.request_id = request_id.hex()
         response.attribution_token = self._edge.tokens.sign(attribution)
-        response.model_version = snapshot.model_version
+        response.model_version = model_version
         if answer.matches:
             self._showing.note(self._exposure(request, response, now_time), tires=False)
         return response
+
+    def _search(
+        self, request: content_pb2.SearchContentRequest, now_time: int
+    ) -> tuple[Answer, str]:
+        """The answer, and the version that gave it; on a thread, as it may wait for changes."""
+        snapshot = self._engine.snapshot
+        if snapshot.search is None:
+            return NO_CONTENT, snapshot.model_version
+        num = min(request.page_size or DEFAULT_MATCHES, MAX_MATCHES)
+        kinds, wanted = tuple(request.kinds), languages(request)
+        answer = snapshot.search.search(request.query, now_time, num, kinds, wanted)
+        return answer, snapshot.model_version
 
     def _exposure(
         self,

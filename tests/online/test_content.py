@@ -164,6 +164,21 @@ def test_questions_find_their_piece_in_both_languages(shelves: Shelves) -> None:
         assert 0 < confidences[0] <= 1
 
 
+def test_one_word_of_one_proves_less_than_six_of_six(shelves: Shelves) -> None:
+    search = shelves.engine.snapshot.search
+    assert search is not None
+    nothing = search.questions.compare("", None)
+    assert (nothing.known, nothing.substance) == (0.0, 0.0)
+    short = search.questions.compare("refund", None)
+    long = search.questions.compare("refund card bank days money receipt", None)
+    assert short.known == long.known == pytest.approx(1.0)
+    assert 0 < short.substance < long.substance / 3
+    same = replace(short, substance=long.substance)
+    scores = search.answering.scores(short.features)
+    less, more = (search.answering.confidence(one, scores) for one in (short, same))
+    assert less < more
+
+
 def test_what_has_no_answer_gets_none(shelves: Shelves) -> None:
     search = shelves.engine.snapshot.search
     assert search is not None

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from feature_store.content.questions import FEATURES, Answering
+from feature_store.content.questions import FEATURES, Answering, Compared
 from feature_store.errors import EncoderError
 from feature_store.language.encoder import Vectors
 from offline.content.dataset import ContentData, load_content
@@ -81,7 +81,7 @@ def asked_of(num: int, seed: int) -> list[Asked]:
         right = frozenset({int(dice.integers(30))}) if number % 3 else frozenset()
         for piece in right:
             features[piece] += 0.4
-        found.append(Asked(features, 1.0, right))
+        found.append(Asked(Compared(features, 1.0, 4.0), right))
     return found
 
 
@@ -98,7 +98,7 @@ def test_questions_about_nothing_teach_no_confidence() -> None:
     """Features that know nothing of the right piece: hardly anything may be answered."""
     dice = np.random.default_rng(3)
     blind = [
-        Asked(dice.random((30, len(FEATURES))).astype(np.float32), 1.0, one.right)
+        Asked(Compared(dice.random((30, len(FEATURES))).astype(np.float32), 1.0, 4.0), one.right)
         for one in asked_of(150, seed=3)
     ]
     outcomes = across_folds(blind)
