@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
@@ -24,6 +24,7 @@ from feature_store.ids import Pseudonymizer, load_key
 from feature_store.pointer import read_pointer
 from feature_store.state import state_key
 from feature_store.store import MemoryStore, open_store
+from offline.chat.causes import cause_of
 from offline.chat.scripts import NO_CARDS, Played, Script, pair_fault, play, read_scripts
 from offline.errors import SourceError
 from offline.home import Home
@@ -36,13 +37,17 @@ from online.snapshot import open_snapshot
 from online.types import Request
 
 SCRIPTS: Final = Path(__file__).parent / "texts" / "conversations"
+TUNING: Final = ("own", "checking")
+"""The conversations that may be looked at."""
+
 NUM_WARM_UPS: Final = 10
-RULES: Final = ("cards", "reply", "escalates", "upsells", "truth", "intent")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m offline converse`."""
-    parser.add_argument("scripts", type=Path, nargs="*", help="files (default: our own ones)")
+    parser.add_argument(
+        "scripts", type=Path, nargs="*", help="files (default: those that may be looked at)"
+    )
     parser.add_argument(
         "--home", type=Path, default=Path("var/demo"), help="folder (default: %(default)s)"
     )
@@ -53,7 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Play all conversations, print the faults and the figures."""
-    paths = args.scripts or sorted(SCRIPTS.glob("own_*.yaml"))
+    paths = args.scripts or [
+        path for half in TUNING for path in sorted(SCRIPTS.glob(f"{half}_*.yaml"))
+    ]
     scripts = [script for path in paths for script in read_scripts(path)]
     played = play_all(Home.at(args.home), scripts, args.user, args.currency, Progress())
     console = Console()
@@ -101,7 +108,7 @@ def _with_state(home: Home, pseudonym: bytes) -> MemoryStore:
     return store
 
 
-def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
+def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, Any]:
     """Counts and shares over all turns; `pairs_differ` is the share of the pairs.
 
     `constraints_satisfied` counts it as a fault if there should be cards and there are none,
@@ -111,6 +118,12 @@ def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
     with_cards = [one for one in turns if one.line.cards]
     faults = Counter(rule for one in turns for rule in one.faults)
     pairs = _pairs(played)
+    causes = Counter(
+        found[0]
+        for conversation in played
+        for place in range(len(conversation))
+        if (found := cause_of(conversation, place))
+    )
     return {
         "conversations": len(played),
         "turns": len(turns),
@@ -128,6 +141,7 @@ def figures_of(played: Sequence[Sequence[Played]]) -> dict[str, float]:
         "untrue_replies": faults["truth"],
         "pairs": len(pairs),
         "pairs_differ": _share(sum(not fault for fault in pairs), len(pairs)),
+        "causes": dict(causes.most_common()),
         "turn_p99_ms": _p99([one.elapsed_ms for one in turns]),
         "turn_busy_p99_ms": _p99([one.busy_ms for one in turns]),
     }
@@ -154,17 +168,28 @@ def _share(num: int, total: int) -> float:
 
 
 def _print_faults(played: Sequence[Sequence[Played]], console: Console) -> None:
+    """The turns with a fault by cause, then the pairs that are answered alike."""
     table = Table(title="What is not as it should be", title_justify="left", title_style="bold")
-    for title in ("conversation", "turn", "shopper", "rule", "fault"):
+    for title in ("cause", "conversation", "turn", "shopper", "about", "understood"):
         table.add_column(title, overflow="fold")
+    rows = []
     for conversation in played:
-        for one in conversation:
-            for rule in RULES:
-                if rule in one.faults:
-                    name = one.script.name
-                    table.add_row(
-                        name, str(one.place + 1), one.line.shopper, rule, one.faults[rule]
-                    )
+        for place, one in enumerate(conversation):
+            if found := cause_of(conversation, place):
+                name, number = one.script.name, str(place + 1)
+                rows.append((found[0], name, number, one.line.shopper, found[1], _read(one)))
+    for row in sorted(rows):
+        table.add_row(*row)
     for fault in filter(None, _pairs(played)):
-        table.add_row("", "", "", "pair", fault)
+        table.add_row("pair", "", "", "", fault, "")
     console.print(table)
+
+
+def _read(one: Played) -> str:
+    """What was understood, and what is wanted after it."""
+    understood = one.turn.understood
+    if understood is None:
+        return ""
+    slots = ", ".join(f"{slot.kind}={slot.text}" for slot in understood.slots)
+    wishes = ", ".join(f"{wish.relation} {wish.text}" for wish in one.turn.dialogue.wishes)
+    return f"{understood.intent} {understood.confidence:.2f} [{slots}] {wishes}"

@@ -25,6 +25,13 @@ _SIGNS: Final = {
 }
 
 
+_RELATIONS: Final = {
+    chat_pb2.Slot.RELATION_IS_NOT: "not ",
+    chat_pb2.Slot.RELATION_AT_MOST: "at most ",
+    chat_pb2.Slot.RELATION_AT_LEAST: "at least ",
+}
+
+
 @dataclass(slots=True)
 class Talker:
     """One conversation with the chat at an address. Use it as a context manager."""
@@ -112,7 +119,12 @@ def card_text(card: slate_pb2.RecommendedItem) -> str:
 def understood_text(answer: chat_pb2.ConverseResponse) -> str:
     """What was understood, in one line."""
     understood = answer.understanding
-    slots = ", ".join(dict.fromkeys(f"{slot.name} {slot.text}" for slot in understood.slots))
+    slots = ", ".join(
+        dict.fromkeys(
+            f"{slot.name} {_RELATIONS.get(slot.relation, '')}{slot.text}"
+            for slot in understood.slots
+        )
+    )
     return (
         f"{understood.intent} ({understood.intent_confidence:.2f}){f': {slots}' if slots else ''}"
     )

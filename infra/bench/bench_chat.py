@@ -29,6 +29,7 @@ from infra.bench.understanding import (
     IntentScore,
     intent_scores,
     latencies_ms,
+    product_ms,
     review_accuracy,
     sentiment_accuracy,
     slot_f1,
@@ -37,9 +38,10 @@ from infra.bench.understanding import (
 )
 from offline.adapters.complete_journey import complete_journey_sources, data_folder
 from offline.chat.feelings import read_sentiments
+from offline.chat.habits import own_scripts
 from offline.chat.learn import learn
 from offline.chat.names import Shelves
-from offline.chat.texts import LANGUAGES, TEXTS, read_utterances
+from offline.chat.texts import LANGUAGES, TEXTS, read_utterances, read_written
 from online.chat.learned import Understanding, open_understanding
 
 JUDGING: Final = "judging.jsonl"
@@ -50,8 +52,9 @@ def understanding_of_the_demo_shop(folder: Path) -> Understanding:
     """What the demo ships: learned from the repository's texts and the demo shop's catalogue."""
     encoder = embedded_encoder()
     learned = learn(
-        read_utterances(TEXTS / "utterances" / TRAINING),
+        read_written(),
         read_sentiments(TEXTS / "sentiments" / TRAINING),
+        own_scripts(),
         _shelves(),
         encoder,
         seed=7,
@@ -106,7 +109,11 @@ def own_rows(understanding: Understanding, report: Path | None) -> Iterator[dict
             "num_utterances": len(of_language),
         }
     p50, p99 = latencies_ms(understanding, [one.text for one in utterances])
-    yield {"understanding_p50_ms": p50, "understanding_p99_ms": p99}
+    yield {
+        "understanding_p50_ms": p50,
+        "understanding_p99_ms": p99,
+        "ms_of_a_product_10x1280x512": product_ms(),
+    }
 
 
 def _print_table(scores: Sequence[IntentScore], language: str) -> None:

@@ -18,7 +18,7 @@ from offline.chat.phrasings import draw
 from offline.chat.texts import Entry, Utterance, unmarked
 from offline.errors import TrainingDataError
 
-FITTING: Final = Fitting(inverse_penalty=10.0, vector_weight=2.0)
+FITTING: Final = Fitting(inverse_penalty=10.0, vector_weight=2.0, num_steps=120)
 REVIEWS: Final = Fitting(inverse_penalty=16.0, contrast=True)
 """Many long texts of two classes, without an encoder: it would take most of the time."""
 STRONG: Final = Fitting(inverse_penalty=3.0, vector_weight=3.0)

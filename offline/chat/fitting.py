@@ -7,7 +7,7 @@ columns and labels, and not what they are of.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,12 +23,14 @@ class Fitting:
     """How to learn: what regularises, and how much a vector weighs beside the columns.
 
     `inverse_penalty` is scikit-learn's C. `min_texts`: a column in fewer texts is left out.
+    `num_steps`: after so many more classes than two are learned well enough.
     """
 
     inverse_penalty: float
     vector_weight: float = 2.0
     min_texts: int = 2
     contrast: bool = False
+    num_steps: int = 40
 
 
 _SMOOTHING: Final = 1.0
@@ -49,10 +51,14 @@ def fit_linear(
     known, table = _table(columns, fitting.min_texts)
     scale = _contrast(table, labels, num_classes) if fitting.contrast else np.ones(len(known))
     inputs = _unit_rows(table) @ sp.diags(scale.astype(np.float32))
-    if vectors is not None:
-        inputs = sp.hstack((inputs, sp.csr_matrix(vectors * np.float32(fitting.vector_weight))))
-    fitted = _regression(fitting, num_classes).fit(inputs.tocsr(), labels, sample_weight=weights)
-    coefficients, bias = _per_class(fitted.coef_.T, fitted.intercept_)
+    added = np.zeros((len(labels), 0), np.float32) if vectors is None else vectors
+    added = added * np.float32(fitting.vector_weight)
+    coefficients: NDArray[Any]
+    bias: NDArray[Any]
+    if num_classes == 2:
+        coefficients, bias = _two_classes(inputs, added, labels, fitting, weights)
+    else:
+        coefficients, bias = _classes(inputs, added, labels, num_classes, fitting, weights)
     entries = coefficients[len(known) :] * fitting.vector_weight
     model_columns = coefficients[: len(known)] * scale[:, None]
     return LinearModel(
@@ -60,22 +66,84 @@ def fit_linear(
     )
 
 
-def _regression(fitting: Fitting, num_classes: int) -> LogisticRegression:
-    if num_classes == 2:
-        return LogisticRegression(
-            C=fitting.inverse_penalty, solver="liblinear", dual=True, tol=1e-2, random_state=0
-        )
-    return LogisticRegression(C=fitting.inverse_penalty, max_iter=150, tol=1e-3)
-
-
-def _per_class(
-    coefficients: NDArray[np.float64], bias: NDArray[np.float64]
+def _two_classes(
+    inputs: sp.csr_matrix,
+    added: Floats,
+    labels: NDArray[np.int64],
+    fitting: Fitting,
+    weights: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two classes are fitted as one difference: the first of them is worth nothing."""
-    if coefficients.shape[1] > 1:
-        return coefficients, bias
-    nothing = np.zeros_like(coefficients)
-    return np.hstack((nothing, coefficients)), np.array([0.0, bias[0]])
+    """Coefficients of shape (columns, 2), and bias: the first class is worth nothing."""
+    every = sp.hstack((inputs, sp.csr_matrix(added))).tocsr()
+    model = LogisticRegression(
+        C=fitting.inverse_penalty, solver="liblinear", dual=True, tol=1e-2, random_state=0
+    ).fit(every, labels, sample_weight=weights)
+    difference = model.coef_.T
+    return np.hstack((np.zeros_like(difference), difference)), np.array([0.0, model.intercept_[0]])
+
+
+def _classes(
+    inputs: sp.csr_matrix,
+    added: Floats,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    fitting: Fitting,
+    weights: NDArray[np.float64] | None,
+) -> tuple[Floats, Floats]:
+    """The same for more classes: softmax by L-BFGS, sparse and dense columns each in its way.
+
+    scikit-learn would need the dense ones as sparse, which are four fifths of all entries then.
+    """
+    import torch
+
+    loss = _Loss(inputs.tocsr(), added, labels, num_classes, fitting, weights)
+    parameters = torch.zeros(loss.shape, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [parameters], max_iter=fitting.num_steps, history_size=10, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> float:
+        value, gradient = loss.at(parameters.detach().numpy())
+        parameters.grad = torch.from_numpy(gradient)
+        return value
+
+    search.step(closure)  # type: ignore[no-untyped-call]
+    found: Floats = parameters.detach().numpy()
+    return found[:-1], found[-1]
+
+
+class _Loss:
+    """The penalised log loss of a softmax, and its gradient; the last row of parameters is bias."""
+
+    def __init__(
+        self,
+        inputs: sp.csr_matrix,
+        added: Floats,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        fitting: Fitting,
+        weights: NDArray[np.float64] | None,
+    ) -> None:
+        self._inputs, self._across, self._added = inputs, inputs.T.tocsr(), added
+        self._right = np.eye(num_classes, dtype=np.float32)[labels]
+        counts = np.ones(len(labels)) if weights is None else weights
+        self._weights = (fitting.inverse_penalty * counts).astype(np.float32)[:, None]
+        self._num_columns = inputs.shape[1]
+        self.shape = (inputs.shape[1] + added.shape[1] + 1, num_classes)
+
+    def at(self, parameters: Floats) -> tuple[float, Floats]:
+        """The loss and its gradient, of the parameters' shape."""
+        columns, entries = parameters[: self._num_columns], parameters[self._num_columns : -1]
+        logits = self._inputs @ columns + self._added @ entries + parameters[-1]
+        logits -= logits.max(1, keepdims=True)
+        log_sums = np.log(np.exp(logits).sum(1, keepdims=True))
+        errors = (np.exp(logits - log_sums) - self._right) * self._weights
+        gradient = parameters.copy()
+        gradient[: self._num_columns] += self._across @ errors
+        gradient[self._num_columns : -1] += self._added.T @ errors
+        gradient[-1] = errors.sum(0)
+        lost = self._weights * (log_sums - (logits * self._right).sum(1, keepdims=True))
+        return float(lost.sum() + 0.5 * np.square(parameters[:-1]).sum()), gradient
 
 
 def _table(columns: Sequence[Hashes], min_texts: int) -> tuple[Hashes, sp.csr_matrix]:

@@ -10,26 +10,31 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_store.bundle import BundleWriter
-from feature_store.language.encoder import TextEncoder
+from feature_store.language.encoder import TextEncoder, Vectors
 from feature_store.language.gazetteer import Gazetteer
 from feature_store.language.labels import Intent
 from feature_store.language.linear import LinearModel
-from feature_store.language.names import CHAT, NAMES, SETTINGS, Name
+from feature_store.language.names import CHAT, HABITS, NAMES, SETTINGS, Name
 from feature_store.language.normal import normal_text, tokens_of
-from feature_store.language.reading import Reader
-from feature_store.language.tagging import Tagger
+from feature_store.language.reading import Read, Reader
+from feature_store.language.tagging import Tagger, features_of, spans_of
+from feature_store.language.views import Spans
 from offline.chat.feelings import Sentiment, draw_sentiments, fit_feelings, told
+from offline.chat.habits import learn_habits, spoken
 from offline.chat.intents import fit_intents
 from offline.chat.names import Shelves, names_of
 from offline.chat.phrasings import draw_utterances
+from offline.chat.scripts import Script
 from offline.chat.slots import example_of, fit_tagger, token_spans
 from offline.chat.texts import Utterance, read_lexicon
+from offline.chat.trust import trusted_names
 
 INTENTS: Final = tuple(Intent)
 
-NUM_DRAWN: Final = 4
+NUM_DRAWN: Final = 2
 """Utterances drawn from each phrasing."""
 _WRITTEN_WEIGHT: Final = 3.0
 """What an utterance that somebody wrote counts beside one that was drawn."""
@@ -45,11 +50,17 @@ class Learned:
     intents: LinearModel
     feelings: LinearModel
     strong: LinearModel
+    habits: NDArray[np.float32]
+    trusted: list[int]
 
     def write(self, writer: BundleWriter, encoder: TextEncoder) -> None:
         """Write the section that `online.chat.learned` opens."""
         writer.json(NAMES, [name.row() for name in self.names])
-        writer.json(SETTINGS, {"vocabulary": self.vocabulary, "space": encoder.space})
+        writer.array(HABITS, self.habits)
+        writer.json(
+            SETTINGS,
+            {"vocabulary": self.vocabulary, "space": encoder.space, "trusted": self.trusted},
+        )
         for part in ("hashes", "weights", "pairs"):
             writer.array(f"{CHAT}/tagger/{part}", getattr(self.tagger, part))
         for name in ("intents", "feelings", "strong"):
@@ -59,6 +70,7 @@ class Learned:
 def learn(
     written: Sequence[Utterance],
     sentiments: Sequence[Sentiment],
+    scripts: Sequence[Script],
     shelves: Shelves,
     encoder: TextEncoder,
     seed: int,
@@ -66,35 +78,60 @@ def learn(
 ) -> Learned:
     """Learn from what was written by hand, and from the repository's phrasings and lexicon.
 
-    `num_drawn` utterances are drawn from each phrasing; slots learn from half of them.
+    `scripts` say what follows what in a conversation, and teach intents too.
+    `num_drawn` utterances are drawn from each phrasing; slots learn twice from what was written.
     """
+    encoder = _Remembering(encoder)
     entries = read_lexicon()
     drawn = draw_utterances(entries, num_drawn, seed)
     names = names_of(shelves, entries)
     vocabulary = _vocabulary(written, names)
     reader, gazetteer = Reader(vocabulary), gazetteer_of(names)
 
-    for_slots = [*drawn[::2], *written, *written]
+    for_slots = [*drawn, *written, *written]
     examples = [found for one in for_slots if (found := example_of(one, reader, gazetteer))]
     tagger = fit_tagger(examples, seed)
 
-    utterances = [*drawn, *written]
+    said = spoken(scripts)
+    utterances = [*drawn, *written, *said]
     reads = [reader.read(one.text) for one in utterances]
+    num_marked = len(drawn) + len(written)
+    spans: list[Spans] = [
+        token_spans(one, read.normal, read.tokens)
+        for one, read in zip(utterances[:num_marked], reads, strict=False)
+    ]
+    spans += [_tagged(read, tagger, gazetteer) for read in reads[num_marked:]]
+    weights = np.repeat([1.0, _WRITTEN_WEIGHT], [len(drawn), len(written) + len(said)])
     intents = fit_intents(
-        reads,
-        [
-            token_spans(one, read.normal, read.tokens)
-            for one, read in zip(utterances, reads, strict=True)
-        ],
-        [one.intent for one in utterances],
-        INTENTS,
-        encoder,
-        np.repeat([1.0, _WRITTEN_WEIGHT], [len(drawn), len(written)]),
+        reads, spans, [one.intent for one in utterances], INTENTS, encoder, weights
     )
     feelings, strong = fit_feelings(
         [*sentiments, *draw_sentiments(entries, num_drawn, seed), *told(written)], reader, encoder
     )
-    return Learned(names, vocabulary, tagger, intents, feelings, strong)
+    habits = learn_habits(scripts)
+    trusted = trusted_names(written, names, reader, gazetteer)
+    return Learned(names, vocabulary, tagger, intents, feelings, strong, habits, trusted)
+
+
+def _tagged(read: Read, tagger: Tagger, gazetteer: Gazetteer) -> Spans:
+    """The slots of a text that nobody marked, as the tagger sees them."""
+    matches = gazetteer.matches(read.keys)
+    return spans_of(tagger.tag(features_of(read.words, read.keys, matches)))
+
+
+class _Remembering:
+    """An encoder that encodes each text once."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.space, self.dimension = encoder.space, encoder.dimension
+        self._encoder = encoder
+        self._known: dict[str, Vectors] = {}
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `TextEncoder`."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        self._known.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 def gazetteer_of(names: Sequence[Name]) -> Gazetteer:

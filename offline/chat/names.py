@@ -62,6 +62,12 @@ def names_of(shelves: Shelves, entries: Sequence[Entry]) -> list[Name]:
     return list(found.values())
 
 
+def listed_names() -> frozenset[str]:
+    """What the tables say that shoppers call kinds of product."""
+    aliases = (alias for table in _tables() for alias in _read_aliases(table))
+    return frozenset(name for alias in aliases for name in alias.names)
+
+
 def _tables() -> Iterable[Path]:
     return (path for path in sorted(TEXTS.glob("catalogue_*.tsv")))
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from feature_store.bundle import BundleWriter
 from feature_store.language.encoder import embedded_encoder
 from offline.chat.feelings import read_sentiments
+from offline.chat.habits import own_scripts
 from offline.chat.learn import learn
 from offline.chat.names import Shelves
-from offline.chat.texts import TEXTS, read_utterances
+from offline.chat.texts import TEXTS, read_written
 from offline.dataset import Dataset
 from offline.progress import Progress
 
@@ -19,8 +20,9 @@ def write_understanding(
     encoder = embedded_encoder()
     with progress.task("Understanding", 1) as advance:
         learned = learn(
-            read_utterances(texts / "utterances" / "training.jsonl"),
+            read_written(texts),
             read_sentiments(texts / "sentiments" / "training.jsonl"),
+            own_scripts(texts),
             shelves_of(dataset),
             encoder,
             seed,

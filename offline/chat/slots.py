@@ -3,9 +3,9 @@
 Collins 2002. Text in, weights out; it knows nothing of values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,15 @@ from feature_store.language.tagging import (
     LABELS,
     Tagger,
     allowed_pairs,
-    best_labels,
     features_of,
     labels_of,
 )
 from offline.chat.texts import Utterance
 
 NUM_EPOCHS: Final = 6
+_BATCH: Final = 16
+_NUM_SORTED: Final = 512
+"""Of so many texts in drawn order those of like lengths are learned from together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +64,43 @@ def token_spans(
 
 
 def fit_tagger(examples: Sequence[Example], seed: int, num_epochs: int = NUM_EPOCHS) -> Tagger:
-    """The averaged weights after some passes over the examples in drawn order."""
+    """The averaged weights after some passes over the examples, some at a time in drawn order."""
     every = np.concatenate([hashes for one in examples for hashes in one.features])
     hashes = np.unique(every)
-    texts = [(_positions(hashes, one.features), np.array(one.labels, np.intp)) for one in examples]
+    texts = [_Text.of(hashes, one) for one in examples]
     learned = _Perceptron(len(hashes))
     rng = np.random.default_rng(seed)
     for _ in range(num_epochs):
-        for number in rng.permutation(len(texts)):
-            learned.learn(*texts[number])
+        for batch in _batches(texts, rng):
+            learned.learn(batch)
     weights, pairs = learned.averaged()
     used = np.abs(weights).max(1) > 0
     return Tagger(hashes[used], weights[used], pairs)
 
 
-def _positions(hashes: Hashes, features: Sequence[Hashes]) -> list[NDArray[np.intp]]:
-    return [np.searchsorted(hashes, token) for token in features]
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """Rows of all tokens' features one after the other, how many each token has, right labels."""
+
+    rows: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    labels: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, hashes: Hashes, example: Example) -> Self:
+        """The text of an example."""
+        counts = np.array([len(token) for token in example.features])
+        rows = np.searchsorted(hashes, np.concatenate(example.features))
+        return cls(rows, counts, np.array(example.labels, np.intp))
+
+
+def _batches(texts: Sequence[_Text], rng: np.random.Generator) -> Iterator[list[_Text]]:
+    """All texts in drawn order, in batches of like lengths."""
+    order = rng.permutation(len(texts))
+    for start in range(0, len(order), _NUM_SORTED):
+        part = sorted(order[start : start + _NUM_SORTED], key=lambda one: len(texts[one].labels))
+        for first in range(0, len(part), _BATCH):
+            yield [texts[one] for one in part[first : first + _BATCH]]
 
 
 class _Perceptron:
@@ -91,29 +114,69 @@ class _Perceptron:
         self._allowed = allowed_pairs()
         self._step = 1
 
-    def learn(self, tokens: list[NDArray[np.intp]], right: NDArray[np.intp]) -> None:
+    def learn(self, batch: Sequence[_Text]) -> None:
         """Move towards the right labels where the best ones of now are wrong."""
-        scores = np.stack([self._weights[places].sum(0) for places in tokens])
-        guess = np.array(best_labels(scores, self._pairs + self._allowed))
-        for place in np.flatnonzero(guess != right):
-            self._move(tokens[place], right[place], 1.0)
-            self._move(tokens[place], guess[place], -1.0)
-        if (guess != right).any():
-            self._move_pairs(right, 1.0)
-            self._move_pairs(guess, -1.0)
+        rows = np.concatenate([one.rows for one in batch])
+        counts = np.concatenate([one.counts for one in batch])
+        right = np.concatenate([one.labels for one in batch])
+        starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+        scores = np.add.reduceat(self._weights[rows], starts, axis=0)
+        lengths = np.array([len(one.labels) for one in batch])
+        guess = _best_labels(scores, lengths, self._pairs + self._allowed)
+        wrong = guess != right
+        if wrong.any():
+            moved = np.repeat(wrong, counts)
+            for labels, by in ((right, 1.0), (guess, -1.0)):
+                places = rows[moved], np.repeat(labels, counts)[moved]
+                self._move(self._weights, self._late, places, by)
+                self._move(self._pairs, self._late_pairs, _neighbours(labels, lengths), by)
         self._step += 1
 
-    def _move(self, places: NDArray[np.intp], label: int, by: float) -> None:
-        self._weights[places, label] += by
-        self._late[places, label] += by * self._step
-
-    def _move_pairs(self, labels: NDArray[np.intp], by: float) -> None:
-        before = np.concatenate(([len(LABELS)], labels[:-1]))
-        np.add.at(self._pairs, (before, labels), by)
-        np.add.at(self._late_pairs, (before, labels), by * self._step)
+    def _move(
+        self,
+        weights: NDArray[np.float32],
+        late: NDArray[np.float32],
+        places: tuple[NDArray[np.intp], NDArray[np.intp]],
+        by: float,
+    ) -> None:
+        np.add.at(weights, places, by)
+        np.add.at(late, places, by * self._step)
 
     def averaged(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean weights of all steps, and those of pairs with what is not allowed."""
         weights = self._weights - self._late / self._step
         pairs = self._pairs - self._late_pairs / self._step + self._allowed
         return weights.astype(np.float32), pairs.astype(np.float32)
+
+
+def _neighbours(
+    labels: NDArray[np.intp], lengths: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Each label with the one before it in its text, `len(LABELS)` before the first."""
+    before = np.concatenate(([len(LABELS)], labels[:-1]))
+    before[np.cumsum(lengths)[:-1]] = len(LABELS)
+    return before, labels
+
+
+def _best_labels(
+    scores: NDArray[np.float32], lengths: NDArray[np.intp], pairs: NDArray[np.float32]
+) -> NDArray[np.intp]:
+    """`tagging.best_labels` of several texts at once, whose tokens follow one another."""
+    num, longest = len(lengths), int(lengths.max())
+    inside = np.arange(longest) < lengths[:, None]
+    table = np.zeros((num, longest, len(LABELS)), np.float32)
+    table[inside] = scores
+    best, back = table[:, 0] + pairs[-1], []
+    itself = np.arange(len(LABELS))
+    for place in range(1, longest):
+        sums = best[:, :, None] + pairs[:-1]
+        before = sums.argmax(1)
+        reached = np.take_along_axis(sums, before[:, None], 1)[:, 0] + table[:, place]
+        here = inside[:, place, None]
+        best = np.where(here, reached, best)
+        back.append(np.where(here, before, itself))
+    labels = np.empty((num, longest), np.intp)
+    labels[:, -1] = best.argmax(1)
+    for place in range(longest - 1, 0, -1):
+        labels[:, place - 1] = back[place - 1][np.arange(num), labels[:, place]]
+    return labels[inside]

@@ -17,6 +17,9 @@ from offline.errors import TrainingDataError
 TEXTS: Final = Path(__file__).parent.parent / "texts"
 """The repository's own texts."""
 
+JUDGING: Final = "judging"
+"""The name of what nothing may be learned from or tuned on."""
+
 LANGUAGES: Final = ("en", "zh")
 
 _MARK: Final = re.compile(r"\[([^\[\]]+)\]\((\w+)\)")
@@ -48,6 +51,12 @@ class Entry:
     kind: SlotKind
     name: str
     forms: dict[str, tuple[str, ...]]
+
+
+def read_written(texts: Path = TEXTS) -> list[Utterance]:
+    """All utterances that may be learned from."""
+    paths = sorted((texts / "utterances").glob("*.jsonl"))
+    return [one for path in paths if path.stem != JUDGING for one in read_utterances(path)]
 
 
 def read_utterances(path: Path) -> list[Utterance]:

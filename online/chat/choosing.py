@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from feature_store.language.labels import Intent, SlotKind
+from feature_store.language.labels import Feeling, Intent, SlotKind
 from online.chat.dialogue import Kept
-from online.chat.following import SHOPPING, has_any
+from online.chat.following import SHOPPING, has_any, releases
 from online.chat.policy import SURE, UNSURE
 from online.chat.replies import Replies, Reply
-from online.chat.understanding import Understood
+from online.chat.understanding import Slot, Understood
 
 HELP_KINDS: Final[Mapping[Intent, tuple[str, ...]]] = {
     Intent.COMPLAINT: ("help",),
@@ -54,7 +54,7 @@ _OWN_WORDS: Final[Mapping[Intent, re.Pattern[str]]] = {
     Intent.BUY_AGAIN: re.compile(
         r"again|usual|same|last (?:time|order|month)|before|always|re-?order|regular|previous"
         r"|repeat|remember|restock|refill|more of|another|run(?:ning)? out|out of|past|history"
-        r"|又|再|上次|上回|老样子|照旧|老规矩|常买|经常|一直|回购|以前|之前|买过|一样|囤|补|平时|每次|原来"
+        r"|又|再买|再次|再下单|上次|上回|老样子|照旧|老规矩|常买|经常|一直|回购|以前|之前|买过|一样|囤|补|平时|每次|原来"
     ),
     Intent.BOUGHT_TOGETHER: re.compile(
         r"\bwith\b|together|pair|along|alongside|accompan|complement|else .*(?:buy|get|need)"
@@ -76,6 +76,25 @@ _NOT_NEW: Final = re.compile(
     r"(?:needn'?t|(?:need|have) (?:not|to)|do(?:es)?n'?t have to|not) be new|not new\b"
     r"|不(?:是|一定是?|必是?|用是?|要求)新"
 )
+_TOO_DEAR: Final = re.compile(
+    r"\b(?:too|bit|rather|very|so|kinda|kind of|pretty|quite)(?: much)?"
+    r" (?:dear|expensive|pricey|steep|costly|much)\b"
+    r"|costs? too much|over(?:ly )?priced|can'?t afford|less expensive|more affordable"
+    r"|贵了|太贵|有点贵|好贵|偏贵|平(?:啲|一?点|些)"
+    r"|便宜(?:点|些|一点|啲)|更便宜|最便宜|实惠"
+)
+_MISTAKEN: Final = frozenset(
+    {Intent.COMPLAINT, Intent.NOT_THIS, Intent.OUT_OF_SCOPE, Intent.BUY_AGAIN, Intent.COMPARE}
+)
+"""What a changed limit is taken for."""
+
+_TARGET: Final = re.compile(
+    r"to go with (?:it|that|this|these|those|them)|\bfor (?:it|them|those)\b|\badd\b"
+    r"|\balso\b|\btoo\b|\bas well\b"
+    r"|配什么|搭什么|^(?:再)?(?:配|搭)|顺便|也(?:来|要|拿|给)|再(?:来|要|拿|配|加)|配它|搭它|还有|还要"
+)
+"""What is named is wanted itself, not what goes with it."""
+
 _THANKS: Final = re.compile(r"\bthank|\bthx\b|\bcheers\b|谢")
 _POINTS: Final = re.compile(r"\b(?:these|those|them|this|that)\b|这|那|换一批|换一换")
 
@@ -96,7 +115,24 @@ def second_look(understood: Understood, kept: Kept) -> Understood:
     is_thanks = kept.is_passed_on and _THANKS.search(understood.text) is not None
     if understood.intent is Intent.HUMAN and is_thanks:
         return replace(understood, intent=Intent.THANKS)
+    if kept.dialogue.shown and (found := _TOO_DEAR.search(understood.text)):
+        understood = _with_cheaper(understood, found[0])
+    sets_limit = has_any(understood, SlotKind.MAX_PRICE, SlotKind.MIN_PRICE, SlotKind.CHEAPER)
+    is_mild = understood.feeling is not Feeling.NEGATIVE or not understood.strong
+    if understood.intent in _MISTAKEN and sets_limit and is_mild:
+        changed = Intent.REFINE if kept.dialogue.wishes else Intent.FIND_PRODUCT
+        return replace(understood, intent=changed)
+    if understood.intent not in SHOPPING and releases(kept.dialogue.wishes, understood.text):
+        return replace(understood, intent=Intent.REFINE)
     return understood
+
+
+def _with_cheaper(understood: Understood, words: str) -> Understood:
+    """What is too dear is to be cheaper, also where no word says so."""
+    if has_any(understood, SlotKind.CHEAPER):
+        return understood
+    slot = Slot(SlotKind.CHEAPER, words, SlotKind.CHEAPER.value, 0, 0)
+    return replace(understood, slots=(*understood.slots, slot))
 
 
 def chosen_intent(understood: Understood, kept: Kept, *, asks: bool) -> Intent:
@@ -109,6 +145,8 @@ def chosen_intent(understood: Understood, kept: Kept, *, asks: bool) -> Intent:
     if asks and (lacks_words or intent in _GRIEVANCES):
         others = Intent.NOT_THIS if kept.dialogue.shown else intent
         return Intent.FIND_PRODUCT if names else others
+    if intent is Intent.BOUGHT_TOGETHER and kept.dialogue.shown and _TARGET.search(understood.text):
+        return Intent.FIND_PRODUCT if has_any(understood, SlotKind.CATEGORY) else intent
     is_change = (names or changes) and not _POINTS.search(understood.text)
     if intent is Intent.NOT_THIS and is_change:
         return Intent.REFINE if kept.dialogue.wishes else Intent.FIND_PRODUCT

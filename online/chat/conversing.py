@@ -14,9 +14,11 @@ from typing import Final
 from feature_store.errors import StoreError
 from feature_store.language.labels import Intent, SlotKind
 from feature_store.schema import Corpus, EventKind
+from online.catalog import Catalog
 from online.chat.choosing import HELP_KINDS, chosen_intent, reply_to, second_look
 from online.chat.dialogue import (
     MAX_REJECTED,
+    MAX_SEEN,
     Dialogue,
     Kept,
     Said,
@@ -41,18 +43,19 @@ from online.chat.replies import Replies, Reply
 from online.chat.summary import summary
 from online.chat.truth import untruths
 from online.chat.turn import Ask, Escalation, Kind, Turn
-from online.chat.understanding import Understander, Understood
+from online.chat.understanding import Before, Understander, Understood
 from online.chat.wishes import Aspect, Relation
 from online.chat.wording import Wording, joined, names, say, suggestions
 from online.engine import NO_DEADLINE, Engine
 from online.errors import UnbuiltError
+from online.snapshot import Snapshot
 from online.types import Cause, Degraded
 
 logger = logging.getLogger(__name__)
 
 MEMORY_STAGE: Final = "conversation"
 WORDING_STAGE: Final = "wording"
-_FINAL_PARTICLE: Final = re.compile(r"吧(?=[，。！？,.!?\s]|$)")
+_FINAL_PARTICLE: Final = re.compile(r"[吧啊呀啦嘛呗](?=[，。！？,.!?\s]|$)")
 """At the end it says "let us"; the same character makes a bar of coffee."""
 
 _COMPLAINTS: Final = {"en": "how do I make a complaint", "zh": "怎么投诉"}
@@ -75,30 +78,35 @@ class Chat:
     wording: Wording | None = None
     _vocabulary: tuple[str, Vocabulary] | None = field(default=None)
 
-    def converse(self, ask: Ask, deadline_s: float = NO_DEADLINE) -> Turn:
+    def converse(
+        self, ask: Ask, deadline_s: float = NO_DEADLINE, snapshot: Snapshot | None = None
+    ) -> Turn:
         """One turn; `deadline_s` is an instant of `time.perf_counter`.
 
-        Raises UnbuiltError when the bundle has no models of language.
+        All of it is answered from `snapshot`, by default the current one. Raises UnbuiltError when
+        the bundle has no models of language.
         """
-        understander, vocabulary = self._language()
+        snapshot = snapshot or self.engine.snapshot
+        understander, vocabulary = self._language(snapshot)
         degraded: list[Degraded] = []
-        kept = self._recall(ask, degraded)
+        kept = self._recall(ask, snapshot.catalog, degraded)
         if not ask.utterance.strip():
             turn = _noted(ask, kept)
         else:
             utterance = _FINAL_PARTICLE.sub("，", ask.utterance)
-            understood = understander.understand(utterance, ask.request.locale)
-            turn = self._answer(ask, kept, second_look(understood, kept), deadline_s)
-        turn = self._worded(turn, vocabulary, degraded)
+            before = Before(kept.intent, bool(kept.dialogue.shown))
+            understood = understander.understand(utterance, ask.request.locale, before)
+            finder = Finder(self.engine, snapshot, ask.request, deadline_s)
+            turn = self._answer(ask, kept, second_look(understood, kept), finder)
+        turn = self._worded(turn, snapshot.catalog, vocabulary, degraded)
         self._keep(ask, kept, turn, degraded)
         return replace(turn, degraded=tuple(dict.fromkeys((*turn.degraded, *degraded))))
 
-    def _language(self) -> tuple[Understander, Vocabulary]:
-        """The models of language, and the shop's names, of the bundle that is served now.
+    def _language(self, snapshot: Snapshot) -> tuple[Understander, Vocabulary]:
+        """The models of language, and the shop's names, of a snapshot's bundle.
 
         Only names are held on to: the arrays of a bundle must not outlive a swap.
         """
-        snapshot = self.engine.snapshot
         known = self._vocabulary
         if known is None or known[0] != snapshot.model_version:
             opened = open_vocabulary(snapshot.bundle)
@@ -108,7 +116,7 @@ class Chat:
             raise UnbuiltError("utterance", "this bundle has no models of language; train again")
         return snapshot.understander, known[1]
 
-    def _recall(self, ask: Ask, degraded: list[Degraded]) -> Kept:
+    def _recall(self, ask: Ask, catalog: Catalog, degraded: list[Degraded]) -> Kept:
         """What the conversation has come to; what the caller sent back wins."""
         owner = ask.request.user or ask.request.session
         try:
@@ -118,20 +126,20 @@ class Chat:
             degraded.append(Degraded(MEMORY_STAGE, Cause.UNAVAILABLE))
             kept = Kept(owner=owner)
         dialogue = kept.dialogue if ask.given is None else ask.given
-        return replace(kept, dialogue=checked(dialogue, self._are_items), owner=owner)
 
-    def _are_items(self, ids: Sequence[str]) -> list[bool]:
-        found: list[bool] = (self.engine.snapshot.catalog.indexes_of(ids) >= 0).tolist()
-        return found
+        def are_items(ids: Sequence[str]) -> list[bool]:
+            found: list[bool] = (catalog.indexes_of(ids) >= 0).tolist()
+            return found
 
-    def _answer(self, ask: Ask, kept: Kept, understood: Understood, deadline_s: float) -> Turn:
+        return replace(kept, dialogue=checked(dialogue, are_items), owner=owner)
+
+    def _answer(self, ask: Ask, kept: Kept, understood: Understood, finder: Finder) -> Turn:
         asks = asks_for_products(understood) or has_any(understood, SlotKind.OTHER_BRAND)
         treated = treatment(understood, ask.utterance, self.topics, asks=asks)
         intent = understood.intent
         if treated.sells:
             intent = chosen_intent(understood, kept, asks=asks)
-        followed = follow(kept.dialogue, intent, understood, ask.utterance)
-        finder = Finder(self.engine, ask.request, deadline_s)
+        followed = follow(kept.dialogue, intent, understood, ask.utterance, finder.fits)
         replies = Replies(finder, Helper(finder), kept, understood, followed, self.currency)
         person = say("person", replies.language)
         if treated.sells and not treated.reason:
@@ -176,7 +184,7 @@ class Chat:
         may_give = self.goodwill and not treated.reason
         gift = replies.finder.coupons(self.goodwill) if may_give else Found()
         if gift.items:
-            catalog = self.engine.snapshot.catalog
+            catalog = replies.finder.snapshot.catalog
             cards = shown_of(gift.items, catalog, language)
             parts.append(say("goodwill", language, cards=names(cards, language, self.currency)))
             found = replace(gift, items=(*found.items, *gift.items))
@@ -190,10 +198,12 @@ class Chat:
             rejected=rejected,
         )
 
-    def _worded(self, turn: Turn, vocabulary: Vocabulary, degraded: list[Degraded]) -> Turn:
+    def _worded(
+        self, turn: Turn, catalog: Catalog, vocabulary: Vocabulary, degraded: list[Degraded]
+    ) -> Turn:
         """The turn with its cards read, and in the words of the seam where they are true."""
         language = turn.understood.language if turn.understood else "en"
-        shown = tuple(shown_of(turn.items, self.engine.snapshot.catalog, language))
+        shown = tuple(shown_of(turn.items, catalog, language))
         text = turn.text
         if self.wording is not None:
             text = _put(self.wording, turn.text, shown, language, vocabulary, degraded)
@@ -207,7 +217,9 @@ class Chat:
             kept.noted(Said(True, plain(ask.utterance)), Said(False, plain(turn.text))),
             dialogue=turn.dialogue,
             reasons={item: known[item] for item in shown if item in known},
+            seen=_seen(kept, turn),
             base=turn.base or kept.base,
+            intent=turn.understood.intent if turn.understood else kept.intent,
             is_passed_on=turn.escalation is not None or kept.is_passed_on,
         )
         try:
@@ -244,6 +256,12 @@ def _turn(reply: Reply, replies: Replies) -> Turn:
         missing=found.missing,
         base=reply.base,
     )
+
+
+def _seen(kept: Kept, turn: Turn) -> tuple[str, ...]:
+    """The products shown since the shopper last named a kind of product."""
+    before = () if any(wish.is_on(Aspect.CATEGORY) for wish in turn.stated) else kept.seen
+    return tuple(dict.fromkeys((*before, *turn.dialogue.shown)))[-MAX_SEEN:]
 
 
 def _complained_of(replies: Replies) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ MAX_WISHES: Final = 30
 MAX_VALUES: Final = 16
 MAX_SHOWN: Final = 20
 MAX_REJECTED: Final = 200
+MAX_SEEN: Final = 60
 MAX_TURNS: Final = 10_000
 MAX_SAID: Final = 12
 """How much of what was said is kept, in utterances and replies."""
@@ -62,12 +63,15 @@ class Said:
 class Kept:
     """All that the server keeps of a conversation.
 
-    `base` is the kind of list that the cards were of. `reasons` say why each was shown. `owner`
-    is the pseudonym of who talks, empty for nobody known. `is_passed_on`: a person was called.
+    `base` is the kind of list that the cards were of, `intent` what was wanted last. `reasons`
+    say why each was shown, `seen` are all cards since a kind was named. `owner` is the pseudonym
+    of who talks, empty for nobody known. `is_passed_on`: a person was called.
     """
 
     dialogue: Dialogue = field(default_factory=Dialogue)
     base: Intent = Intent.FIND_PRODUCT
+    intent: Intent | None = None
+    seen: tuple[str, ...] = ()
     reasons: dict[str, Reason] = field(default_factory=dict)
     said: tuple[Said, ...] = ()
     owner: bytes = b""
@@ -133,6 +137,8 @@ def encode(kept: Kept, until_time: int) -> bytes:
         "asked": dialogue.asked,
         "failed": dialogue.num_failed,
         "base": kept.base,
+        "intent": kept.intent,
+        "seen": kept.seen,
         "passed_on": kept.is_passed_on,
         "reasons": {item: [one.code, one.parameters] for item, one in kept.reasons.items()},
         "said": [[one.is_shopper, one.text] for one in kept.said],
@@ -179,6 +185,8 @@ def _decoded(row: dict[str, Any]) -> Kept:
             num_failed=row["failed"],
         ),
         base=Intent(row["base"]),
+        intent=Intent(row["intent"]) if row["intent"] else None,
+        seen=tuple(row["seen"]),
         reasons={
             item: Reason(code, dict(parameters))
             for item, (code, parameters) in row["reasons"].items()

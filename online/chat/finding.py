@@ -20,6 +20,7 @@ from online.errors import RequestError
 from online.explain.reasons import CHOSEN
 from online.offering.allowed import mask_of
 from online.placements import MAX_PAGE_SIZE
+from online.snapshot import Snapshot
 from online.types import Degraded, PurchaseMode, Quota, Reason, Request, SlateItem
 
 NUM_CARDS: Final = 5
@@ -56,9 +57,13 @@ NOTHING: Final = Found()
 
 @dataclass(frozen=True, slots=True)
 class Finder:
-    """Asks the engine for one turn. `asked` is the turn's request without a place and a filter."""
+    """Asks the engine for one turn, whose every answer comes from one snapshot.
+
+    `asked` is the turn's request without a place and a filter.
+    """
 
     engine: Engine
+    snapshot: Snapshot
     asked: Request
     deadline_s: float
     _masks: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
@@ -108,7 +113,7 @@ class Finder:
 
     def coupons(self, only: Sequence[str] = ()) -> Found:
         """Coupons that the shopper may use, of `only` at most one; none where there are none."""
-        if Corpus.COUPON not in self.engine.snapshot.shelves:
+        if Corpus.COUPON not in self.snapshot.shelves:
             return NOTHING
         num = MAX_COUPONS if only else NUM_COUPONS
         found = self._ask(CHAT, "", (), corpora=(Quota(Corpus.COUPON, num),), page_size=num)
@@ -118,34 +123,38 @@ class Finder:
 
     def filter(self, wishes: Sequence[Wish], strictness: Strictness) -> str:
         """The expression for the wishes."""
-        return filter_of(wishes, self.engine.snapshot.shop.attributes, strictness)
+        return filter_of(wishes, self.snapshot.shop.attributes, strictness)
 
     def items(self, items: Sequence[str], known: Mapping[str, Reason]) -> tuple[SlateItem, ...]:
         """The cards of these products, each with the reason that is known."""
-        indexes = self.engine.snapshot.catalog.indexes_of(items).tolist()
+        indexes = self.snapshot.catalog.indexes_of(items).tolist()
         return tuple(
             SlateItem(item, index, Corpus.PRODUCT, 0.0, CHAT, 1.0, known.get(item, CHOSEN))
             for item, index in zip(items, indexes, strict=True)
             if index >= 0
         )
 
+    def fits(self, wishes: Sequence[Wish]) -> bool:
+        """Whether anything meets all of these wishes."""
+        return bool(self._allowed(self.filter(wishes, Strictness.PLAIN)).any())
+
     def prices(self, items: Sequence[str]) -> list[Decimal]:
         """The prices of the items that have one."""
-        catalog = self.engine.snapshot.catalog
+        catalog = self.snapshot.catalog
         indexes = [index for index in catalog.indexes_of(items).tolist() if index >= 0]
         found = (price_of(catalog, index) for index in indexes)
         return [price for price in found if price is not None]
 
     def brands(self, items: Sequence[str]) -> tuple[str, ...]:
         """The brands of the items, each once."""
-        catalog = self.engine.snapshot.catalog
+        catalog = self.snapshot.catalog
         indexes = [index for index in catalog.indexes_of(items).tolist() if index >= 0]
         return tuple(dict.fromkeys(brand for index in indexes if (brand := catalog.brand[index])))
 
     def lowest_prices(self, wishes: Sequence[Wish], num: int) -> list[Decimal]:
         """The lowest prices among what meets the wishes, ascending."""
         mask = self._allowed(self.filter(wishes, Strictness.PLAIN))
-        prices = self.engine.snapshot.catalog.price[np.flatnonzero(mask)]
+        prices = self.snapshot.catalog.price[np.flatnonzero(mask)]
         lowest = np.sort(prices[prices > 0])[:num]
         return [Decimal(round(float(price) * 100)) / 100 for price in lowest]
 
@@ -153,7 +162,7 @@ class Finder:
         self, items: Sequence[str], cards: Sequence[SlateItem]
     ) -> tuple[SlateItem, ...]:
         """The first card of each title, but for those that are called like one of the items."""
-        catalog = self.engine.snapshot.catalog
+        catalog = self.snapshot.catalog
         indexes = [index for index in catalog.indexes_of(items).tolist() if index >= 0]
         own = {catalog.title[index] for index in indexes}
         by_title: dict[str, SlateItem] = {}
@@ -170,19 +179,19 @@ class Finder:
             exclude_items=(*self.asked.exclude_items, *exclude),
             **asked,  # type: ignore[arg-type]  # fields of a request
         )
-        slate = self.engine.recommend(request, self.deadline_s)
+        slate = self.engine.recommend(request, self.deadline_s, snapshot=self.snapshot)
         return Found(slate.items, request, slate.degraded, slate.missing)
 
     def _num_allowed(self, text: str, exclude: Sequence[str]) -> int:
         """How many products pass the filter, but for the excluded ones."""
         mask = self._allowed(text)
-        indexes = self.engine.snapshot.catalog.indexes_of(list(dict.fromkeys(exclude)))
+        indexes = self.snapshot.catalog.indexes_of(list(dict.fromkeys(exclude)))
         return int(np.count_nonzero(mask)) - int(np.count_nonzero(mask[indexes[indexes >= 0]]))
 
     def _allowed(self, text: str) -> NDArray[np.bool_]:
         """Which products pass the filter and are on sale here; none for a filter that is wrong."""
         if text not in self._masks:
-            shop, asked = self.engine.snapshot.shop, self.asked
+            shop, asked = self.snapshot.shop, self.asked
             try:
                 offer = shop.offer(CHAT, asked.request_time, text, asked.region)
                 self._masks[text] = mask_of(offer.allowed)

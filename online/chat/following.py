@@ -5,7 +5,7 @@ It reads the slots and a few turns of phrase that no slot stands for: taking som
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from online.chat.wishes import (
     Relation,
     Wish,
     contradicts,
+    is_path,
     merged,
     without_wanted,
 )
@@ -43,7 +44,9 @@ _SAME_PRICE: Final = re.compile(
     r"same (?:budget|price)|(?:价钱|价格|预算|價錢|價格|預算)(?:一样|不变|照旧|一樣|不變|照舊)"
 )
 _ANY_PRICE: Final = re.compile(
-    r"(?:never mind|forget|ignore|regardless of|don'?t care about|whatever|no matter)"
+    r"never mind (?:my|the|that)(?: \w+){0,3} (?:rule|limit)"
+    r"|(?:规矩|限制|限价)(?:不作数|取消|作废|不算)|不限价"
+    r"|(?:never mind|forget|ignore|regardless of|don'?t care about|whatever|no matter)"
     r"(?: about| what)?(?: the)? (?:price|budget|cost)"
     r"|(?:price|budget|cost|money)(?: really)? (?:doesn'?t|does not|don'?t) matter"
     r"|(?:money|price) (?:is|'s) no (?:object|issue|problem)|any price|no (?:budget|price) limit"
@@ -59,18 +62,26 @@ _ANEW: Final = re.compile(
     r"|重新(?:来|开始)|从头(?:来|开始)|重来"
 )
 _OF_THESE: Final = re.compile(
-    r"\b(?:those|these|them|they|ones?|it)\b|这些|那些|这几|那几|其中|里面|它们|它|这种|那种"
+    r"\b(?:those|these|them|they|ones?|it)\b|哪种|哪个|哪款|这些|那些|这几|那几|其中|里面|它们|它|这种|那种"
 )
-_NEED_NOT: Final = (
-    r"(?:do(?:es)?n'?t|do(?:es)? not|needn'?t|need not)(?: really)?(?: have to| need to)? be {}",
-    r"not necessarily {}",
-    r"(?:with or without|even with) {}",
-    r"{}(?: is| are|s| would be)?(?: also| totally| just)? (?:fine|ok|okay|all right|alright)\b",
-    r"{} (?:doesn'?t|does not|don'?t) matter",
-    r"(?:不一定要?|不一定非得|不用|不必|不需要|无所谓|可以不)(?:是)?{}",
-    r"{}的?(?:也行|也可以|也好|也成|也能|也没事|也没关系|没关系|没问题|都行|都可以|无所谓)",
+_ALWAYS: Final = re.compile(
+    r"\b(?:each|every|everything|anything|per item|all of (?:it|them))\b"
+    r"|每样|每件|每个|每種|每种|样样|什么都|全部|一律"
 )
-"""Turns of phrase that let go of what stands at the braces."""
+_ALWAYS_TEXT: Final = "always"
+"""The text of a limit that was set for whatever is looked for."""
+
+_HERE: Final = "\x00"
+_NEED_NOT: Final = re.compile(
+    rf"(?:do(?:es)?n'?t|do(?:es)? not|needn'?t|need not)(?: really)?"
+    rf"(?: have to| need to)? be {_HERE}"
+    rf"|not necessarily {_HERE}|(?:with or without|even with) {_HERE}"
+    rf"|{_HERE}(?: is| are|s| would be)?(?: also| totally| just)? (?:fine|ok|okay|all ?right)\b"
+    rf"|{_HERE} (?:doesn'?t|does not|don'?t) matter"
+    rf"|(?:不一定要?|不一定非得|不用|不必|不需要|无所谓|可以不)(?:是)?{_HERE}"
+    rf"|{_HERE}的?(?:也行|也可以|也好|也成|也能|也没事|也没关系|没关系|没问题|都行|都可以|无所谓)"
+)
+"""Turns of phrase that let go of what stands at the braces, marked in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +96,28 @@ class Followed:
     clashes: bool = False
 
 
-def follow(dialogue: Dialogue, intent: Intent, understood: Understood, utterance: str) -> Followed:
-    """What is wanted after this utterance, which may be anything."""
+def follow(
+    dialogue: Dialogue,
+    intent: Intent,
+    understood: Understood,
+    utterance: str,
+    fits: Callable[[Sequence[Wish]], bool],
+) -> Followed:
+    """What is wanted after this utterance, which may be anything.
+
+    `fits` tells whether the shop has anything that meets all of some wishes.
+    """
     stated = stated_wishes(understood.slots, utterance)
     if intent is Intent.COMPARE:
         stated = tuple(wish for wish in stated if wish.is_on(Aspect.CATEGORY))
     elif intent not in SHOPPING:
         return Followed(dialogue.wishes, stated)
+    stated = _as_properties(stated, dialogue.wishes, intent, understood.text, fits)
+    if _ALWAYS.search(understood.text):
+        stated = tuple(
+            replace(wish, text=_ALWAYS_TEXT) if wish.aspect is Aspect.PRICE else wish
+            for wish in stated
+        )
     clashes = _clash(stated)
     if clashes:
         stated = tuple(wish for wish in stated if wish.aspect is not Aspect.PRICE)
@@ -104,6 +130,39 @@ def follow(dialogue: Dialogue, intent: Intent, understood: Understood, utterance
     wanted = [wish for wish in stated if wish.relation is not Relation.IS_NOT]
     wishes = merged(old, (*wanted, *less_wanted(refused, old)))
     return Followed(wishes[-MAX_WISHES:], stated, clashes)
+
+
+def _as_properties(
+    stated: Sequence[Wish],
+    before: Sequence[Wish],
+    intent: Intent,
+    text: str,
+    fits: Callable[[Sequence[Wish]], bool],
+) -> tuple[Wish, ...]:
+    """The wishes; a kind is a property of the kind before it where it has no shelf of its own.
+
+    So it is too where a request is refined and there is something of both: chocolate, of cakes.
+    """
+    kinds = [wish for wish in before if wish.is_on(Aspect.CATEGORY)]
+    found = []
+    for wish in stated:
+        if kinds and wish.is_on(Aspect.CATEGORY) and not _same(kinds, [wish]):
+            words = tuple(value for value in wish.values if not is_path(value))
+            as_tag = replace(wish, aspect=Aspect.TAG, values=words or (wish.text,))
+            is_both = intent is Intent.REFINE and fits((*kinds, as_tag))
+            found.append(as_tag if is_both or _is_property(wish, intent, text) else wish)
+        else:
+            found.append(wish)
+    return tuple(found)
+
+
+def _is_property(wish: Wish, intent: Intent, text: str) -> bool:
+    if any(is_path(value) for value in wish.values):
+        return False
+    said = re.escape(wish.text.lower())
+    return (
+        intent is Intent.REFINE or re.search(rf"{said}\s*(?:的|味|款|装|ones?\b)", text) is not None
+    )
 
 
 def _clash(stated: Sequence[Wish]) -> bool:
@@ -126,6 +185,11 @@ def _released(wishes: Sequence[Wish], text: str) -> tuple[Wish, ...]:
     )
 
 
+def releases(wishes: Sequence[Wish], text: str) -> bool:
+    """Whether a text lets go of any of the wishes."""
+    return len(_released(wishes, text)) < len(wishes)
+
+
 def _names(wish: Wish) -> list[str]:
     """How the text may call what a wish is about; a wanted category is not let go of so."""
     if wish.aspect is Aspect.PRICE or wish.is_on(Aspect.CATEGORY):
@@ -135,8 +199,7 @@ def _names(wish: Wish) -> list[str]:
 
 def lets_go(text: str, name: str) -> bool:
     """Whether a text says that something need not be, or may be after all."""
-    plain = re.escape(name)
-    return name in text and any(re.search(form.format(plain), text) for form in _NEED_NOT)
+    return name in text and _NEED_NOT.search(text.replace(name, _HERE)) is not None
 
 
 def _still_stated(stated: Sequence[Wish], text: str, before: Sequence[Wish]) -> tuple[Wish, ...]:
@@ -184,7 +247,7 @@ def _same(before: Sequence[Wish], after: Sequence[Wish]) -> bool:
 def _outlives_category(wish: Wish, text: str) -> bool:
     """What is refused is refused of anything; the rest was said of the category before."""
     if wish.aspect is Aspect.PRICE:
-        return _SAME_PRICE.search(text) is not None
+        return wish.text == _ALWAYS_TEXT or _SAME_PRICE.search(text) is not None
     return wish.relation is Relation.IS_NOT and wish.aspect is not Aspect.BRAND
 
 

@@ -25,7 +25,7 @@ class Helper:
 
     def help(self, question: str, kinds: Sequence[str], language: str) -> Found:
         """The piece that answers, its card with the passage; nothing where no piece does."""
-        snapshot, asked = self.finder.engine.snapshot, self.finder.asked
+        snapshot, asked = self.finder.snapshot, self.finder.asked
         if snapshot.search is None:
             return NOTHING
         answer = snapshot.search.search(

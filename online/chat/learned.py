@@ -14,13 +14,14 @@ from feature_store.bundle import Bundle
 from feature_store.language.encoder import TextEncoder
 from feature_store.language.gazetteer import Gazetteer, Match
 from feature_store.language.labels import Feeling, Intent, SlotKind
-from feature_store.language.linear import Floats, LinearModel, open_linear
-from feature_store.language.names import CHAT, NAMES, SETTINGS, Name
+from feature_store.language.linear import Floats, LinearModel, open_linear, softmax
+from feature_store.language.names import CHAT, HABITS, NAMES, SETTINGS, Name, habit_of
 from feature_store.language.normal import language_of
 from feature_store.language.reading import Read, Reader
 from feature_store.language.tagging import Tagger, features_of, spans_of
 from feature_store.language.views import Spans, feeling_columns, intent_columns
-from online.chat.understanding import Meaning, Slot, Understood
+from online.chat.naming import with_names
+from online.chat.understanding import FIRST, Before, Meaning, Slot, Understood
 from online.chat.values import count_of, form_of, place_of, price_of
 
 NUM_ALTERNATIVES: Final = 3
@@ -50,9 +51,11 @@ class Understanding:
     intents: LinearModel
     feelings: LinearModel
     strong: LinearModel
+    habits: Floats
+    trusted: frozenset[int]
     encoder: TextEncoder
 
-    def understand(self, text: str, locale: str = "en") -> Understood:
+    def understand(self, text: str, locale: str = "en", before: Before = FIRST) -> Understood:
         """See `Understander`. A text without a word is out of scope and has no feeling."""
         read = self.reader.read(text)
         language = language_of(read.normal.text, locale)
@@ -60,9 +63,10 @@ class Understanding:
             return _nothing(language)
         matches = self.gazetteer.matches(read.keys)
         labels = self.tagger.tag(features_of(read.words, read.keys, matches))
-        spans = spans_of(labels)
+        spans = with_names(spans_of(labels), matches, read.keys, self.trusted)
         vector = self._vector(read)
-        likely = self.intents.probabilities(intent_columns(read.keys, spans), vector)
+        logits = self.intents.logits(intent_columns(read.keys, spans), vector)
+        likely = softmax(logits + self.habits[habit_of(before.intent, shows=before.shows)])
         order = np.argsort(-likely)
         ranked = tuple((_INTENTS[n], float(likely[n])) for n in order[: NUM_ALTERNATIVES + 1])
         feeling, sentiment, strong = self._feeling(text, read, vector)
@@ -135,7 +139,7 @@ class Understanding:
 
 def open_understanding(bundle: Bundle, encoder: TextEncoder) -> Understanding | None:
     """The section of a bundle; None for a bundle without one, or learned with another encoder."""
-    if f"{CHAT}/intents/bias" not in bundle:
+    if HABITS not in bundle:
         return None
     settings = bundle.json(SETTINGS)
     if settings["space"] != encoder.space:
@@ -152,6 +156,8 @@ def open_understanding(bundle: Bundle, encoder: TextEncoder) -> Understanding | 
         intents=open_linear(bundle, f"{CHAT}/intents"),
         feelings=open_linear(bundle, f"{CHAT}/feelings"),
         strong=open_linear(bundle, f"{CHAT}/strong"),
+        habits=bundle.array(HABITS),
+        trusted=frozenset(settings["trusted"]),
         encoder=encoder,
     )
     opened.understand("有没有 anything", "en")  # loads dictionaries before the first shopper waits

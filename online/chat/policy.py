@@ -89,6 +89,7 @@ _ANGRY_WORDS: Final = re.compile(
     r"|投诉你|抓狂|要疯|岂有此理|欺人太甚|糟糕透|烂透"
 )
 _LOUD: Final = re.compile(r"!|！|\b[A-Z]{4,}\b|(?:absolutely|so|completely|totally|真的|太|简直)")
+_MIN_SHOUTED: Final = 16
 _MANNERS: Final = frozenset({Intent.OUT_OF_SCOPE, Intent.GREETING, Intent.THANKS})
 _CALM_PURPOSE: Final = frozenset({Intent.FIND_PRODUCT, Intent.PRODUCT_QUESTION, Intent.BUY_AGAIN})
 
@@ -116,9 +117,17 @@ def mood_of(understood: Understood, utterance: str) -> Mood:
     is_loud = _LOUD.search(utterance) is not None
     is_grievance = is_bad or understood.intent is Intent.COMPLAINT
     is_strong = is_bad and understood.strong and understood.intent not in _MANNERS
+    if is_grievance and _is_shouted(utterance):
+        return Mood.ANGRY
     if is_strong or num_words + is_loud + is_grievance > 2:
         return Mood.ANGRY
     return Mood.UPSET if is_bad and understood.intent is Intent.COMPLAINT else Mood.CALM
+
+
+def _is_shouted(utterance: str) -> bool:
+    """Whether most of what has capitals and small letters is in capitals."""
+    letters = [one for one in utterance if one.isupper() or one.islower()]
+    return len(letters) > _MIN_SHOUTED and sum(map(str.isupper, letters)) > 0.8 * len(letters)
 
 
 def grave_topic(understood: Understood, topics: Collection[str]) -> str:

@@ -131,11 +131,13 @@ class Replies:
         if not any(_narrows(wish) for wish in wishes) and base not in _BASES:
             return replace(self._open(wishes), rejected=unwanted, signals=signals)
         exclude = (*self.dialogue.rejected, *unwanted)
-        found = self._listed(base, wishes, exclude)
+        found = self._listed(base, wishes, (*exclude, *self.kept.seen))
+        if not found.items:
+            found = self._listed(base, wishes, exclude)
         if found.items:
             reply = self._cards("others", found, wishes, base)
         else:
-            reply = self._none("no_more", wishes)
+            reply = self._loosened(self._none("no_more", wishes))
         return replace(reply, rejected=unwanted, signals=signals)
 
     def together(self) -> Reply:
@@ -271,7 +273,7 @@ class Replies:
             if brands:
                 refusal = Wish(Aspect.BRAND, Relation.IS_NOT, brands, ANOTHER_BRAND)
                 wishes = with_other_brand(wishes, refusal)
-            return wishes, "others", (*rejected, *self.dialogue.shown)
+            return wishes, "others", (*rejected, *self.dialogue.shown, *self.kept.seen)
         has_price = any(wish.aspect is Aspect.PRICE for wish in self.followed.stated)
         if has_any(self.understood, SlotKind.CHEAPER) and not has_price:
             return self._cheaper(wishes), "cheaper", rejected
@@ -330,13 +332,12 @@ class Replies:
             return self._none("no_new", wishes)
         if len(exclude) > len(self.dialogue.rejected) and self.finder.products(wishes, ()).items:
             return self._none("no_more", wishes)
-        reply = self._none("no_products", wishes)
-        question = say("ask_loosen", self.language)
-        return replace(
-            reply,
-            text=joined([reply.text, question], self.language),
-            kinds=reply.kinds | {Kind.QUESTION},
-        )
+        return self._loosened(self._none("no_products", wishes))
+
+    def _loosened(self, reply: Reply) -> Reply:
+        """The same with the question whether something may be left out."""
+        text = joined([reply.text, say("ask_loosen", self.language)], self.language)
+        return replace(reply, text=text, kinds=reply.kinds | {Kind.QUESTION})
 
     def _none(self, key: str, wishes: tuple[Wish, ...] | None = None) -> Reply:
         hints = suggestions("none", self.language)
@@ -372,7 +373,7 @@ class Replies:
         return Found(self.finder.items(items, self.kept.reasons))
 
     def _read(self, items: Sequence[SlateItem]) -> list[Shown]:
-        return shown_of(items, self.finder.engine.snapshot.catalog, self.language)
+        return shown_of(items, self.finder.snapshot.catalog, self.language)
 
     def _names(self, shown: Sequence[Shown]) -> str:
         return names(shown, self.language, self.currency)

@@ -6,7 +6,7 @@ It knows nothing of conversations, of what was said before, or of how meaning is
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 from feature_store.language.labels import Feeling, Intent, SlotKind
 
@@ -43,8 +43,22 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """What came before an utterance: the intent of the turn before, None for the first turn.
+
+    `shows`: cards of products were shown in the conversation.
+    """
+
+    intent: Intent | None = None
+    shows: bool = False
+
+
+FIRST: Final = Before()
+
+
+@dataclass(frozen=True, slots=True)
 class Understood:
-    """The meaning of one utterance that stands alone.
+    """The meaning of one utterance.
 
     `language` is `en` or `zh`: the one that answers should be in. `alternatives` are the next
     intents with their probabilities, the likeliest first. `sentiment` is from -1 (anger) to 1
@@ -69,6 +83,9 @@ class Understood:
 class Understander(Protocol):
     """Finds the meaning of an utterance. Never fails, whatever the text."""
 
-    def understand(self, text: str, locale: str = "en") -> Understood:
-        """The meaning; `locale` decides the language where the text itself does not."""
+    def understand(self, text: str, locale: str = "en", before: Before = FIRST) -> Understood:
+        """The meaning; `locale` decides the language where the text itself does not.
+
+        `before` makes some intents likelier than others; the slots are those of the text alone.
+        """
         ...

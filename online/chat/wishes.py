@@ -11,6 +11,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from feature_store.language.cutting import stem
 from feature_store.language.labels import SlotKind
 from feature_store.language.words import words_of
 from online.chat.plain import plain
@@ -125,7 +126,9 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
         case SlotKind.WITHOUT:
             return _refusal(meaning, text)
         case SlotKind.BRAND:
-            return Wish(Aspect.BRAND, Relation.IS, meaning.brands or words, text)
+            # a brand that is none of the shop's may still stand in a title
+            aspect = Aspect.BRAND if meaning.brands else Aspect.TAG
+            return Wish(aspect, Relation.IS, meaning.brands or words, text)
         case SlotKind.TAG:
             values = tuple(dict.fromkeys((*meaning.tags, *words, text)))[:MAX_VALUES]
             return Wish(Aspect.TAG, Relation.IS, values, text)
@@ -137,9 +140,15 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
 def _refusal(meaning: Meaning, text: str) -> Wish:
     if meaning.brands:
         return Wish(Aspect.BRAND, Relation.IS_NOT, meaning.brands, text)
-    words = (plain(word) for word in (*meaning.words, *meaning.tags, text))
+    named = (*meaning.words, *meaning.tags, text)
+    words = (plain(word) for word in (*named, *map(_stems, named)))
     values = tuple(filter(None, dict.fromkeys(words)))[:MAX_VALUES]
     return Wish(Aspect.CATEGORY, Relation.IS_NOT, values, text)
+
+
+def _stems(words: str) -> str:
+    """What is canned is refused as what is in a can."""
+    return " ".join(stem(word) if word.endswith(("ed", "ing")) else word for word in words.split())
 
 
 class Strictness(StrEnum):

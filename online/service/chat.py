@@ -18,6 +18,7 @@ from online.feedback.attribution import REQUEST_ID_BYTES
 from online.feedback.intake import Feedback
 from online.feedback.showing import Showing
 from online.service.chat_edge import ChatEdge, new_conversation_id, write_understanding
+from online.snapshot import Snapshot
 
 SENDING_SHARE: Final = 0.1
 """What is kept of a turn's time for composing and sending the answer."""
@@ -93,13 +94,19 @@ class ChatService(chat_pb2_grpc.ChatServiceServicer):
         ask = self._edge.read(request, conversation_id, now_time, wall_time)
         deadline_s = perf_counter() + self._budget_s(context)
         loop = asyncio.get_running_loop()
-        turn = await loop.run_in_executor(self._thread, self._chat.converse, ask, deadline_s)
+        turn, snapshot = await loop.run_in_executor(self._thread, self._converse, ask, deadline_s)
         if events := self._edge.events(ask, turn, conversation_id):
             await asyncio.wrap_future(self._feedback.write(events, (), wall_time))
-        return _Answered(turn, self._respond(ask, turn, conversation_id))
+        return _Answered(turn, self._respond(ask, turn, snapshot, conversation_id))
 
-    def _respond(self, ask: Ask, turn: Turn, conversation_id: str) -> chat_pb2.ConverseResponse:
+    def _converse(self, ask: Ask, deadline_s: float) -> tuple[Turn, Snapshot]:
+        """A turn, and the snapshot that all of it comes from; on the chat's thread."""
         snapshot = self._chat.engine.snapshot
+        return self._chat.converse(ask, deadline_s, snapshot), snapshot
+
+    def _respond(
+        self, ask: Ask, turn: Turn, snapshot: Snapshot, conversation_id: str
+    ) -> chat_pb2.ConverseResponse:
         cards, slate, asked = self._edge.slate(
             ask, turn, os.urandom(REQUEST_ID_BYTES), snapshot.model_version, snapshot.catalog
         )

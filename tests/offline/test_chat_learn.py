@@ -26,7 +26,7 @@ SHELVES = Shelves(
 @pytest.fixture(scope="module")
 def understanding(tmp_path_factory: pytest.TempPathFactory) -> Understanding:
     encoder = embedded_encoder()
-    learned = learn([], [], SHELVES, encoder, seed=0, num_drawn=2)
+    learned = learn([], [], [], SHELVES, encoder, seed=0, num_drawn=2)
     with BundleWriter(tmp_path_factory.mktemp("bundles")) as writer:
         learned.write(writer, encoder)
         bundle = writer.commit(

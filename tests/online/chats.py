@@ -18,7 +18,7 @@ from feature_store.store import MemoryStore
 from online.chat.conversing import Chat
 from online.chat.memory import Memory
 from online.chat.turn import Ask, Turn
-from online.chat.understanding import Meaning, Slot, Understood
+from online.chat.understanding import FIRST, Before, Meaning, Slot, Understood
 from online.engine import Engine
 from online.snapshot import Snapshot, open_snapshot
 from tests.online.shops import pseudonym, request
@@ -32,7 +32,7 @@ INTENTS = {intent.value for intent in Intent}
 class Marked:
     """Reads what an utterance means from its marks."""
 
-    def understand(self, text: str, locale: str = "en") -> Understood:
+    def understand(self, text: str, locale: str = "en", before: Before = FIRST) -> Understood:
         head = HEAD.match(text)
         if head is None or head[1] not in INTENTS:
             return anything(text, locale)
@@ -105,6 +105,18 @@ def anything(text: str, locale: str) -> Understood:
         strong=dice.random() < 0.2,
         text=plain,
     )
+
+
+@dataclass
+class Swapping(Marked):
+    """Lets the engine go over to another snapshot in the middle of a turn."""
+
+    engine: Engine
+    other: Snapshot
+
+    def understand(self, text: str, locale: str = "en", before: Before = FIRST) -> Understood:
+        self.engine.snapshot = self.other
+        return super().understand(text, locale, before)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The chat: cards meet what was asked for over the turns, and texts name only what is on them."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -13,7 +14,7 @@ from online.chat.memory import KEPT_MICROSECONDS, PREFIX, Memory
 from online.chat.truth import untruths
 from online.chat.turn import Kind, Turn
 from online.chat.wishes import Aspect, Relation, Wish
-from tests.online.chats import Talk, open_talk, titles
+from tests.online.chats import Swapping, Talk, open_talk, titles
 from tests.worlds import World, item_id
 
 
@@ -326,3 +327,31 @@ def test_anything_may_be_said(talk: Talk) -> None:
 @pytest.mark.prove
 def test_anything_may_be_said_ten_thousand_times(talk: Talk) -> None:
     fuzz(talk, 10_000)
+
+
+@pytest.mark.parametrize(
+    "utterance",
+    [
+        "find_product: an [even](category) thing",
+        "find_product: an [even](category) thing under [$0.01](max_price)",
+        "new_arrivals: what is new?",
+        "bought_together: what goes with the [first](ordinal)",
+    ],
+)
+def test_a_swap_in_the_middle_of_a_turn_does_not_touch_it(
+    utterance: str, pristine_world: World
+) -> None:
+    plain, talk = open_talk(pristine_world), open_talk(pristine_world)
+    engine = talk.chat.engine
+    served = engine.snapshot
+    empty = replace(served, pipelines={}, placements={}, shelves={}, understander=None)
+    nothing = replace(empty, catalog=None, shop=None)  # type: ignore[arg-type]  # not to be read
+    turns = []
+    for one in (plain, talk):
+        one.say("find_product: an [even](category) thing")
+        if one is talk:
+            engine.snapshot = replace(served, understander=Swapping(engine, nothing))
+        turns.append(one.say(utterance))
+    assert engine.snapshot is nothing
+    assert turns[0].text == turns[1].text
+    assert turns[0].items == turns[1].items

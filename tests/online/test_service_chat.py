@@ -1,20 +1,22 @@
 """ChatService over gRPC: turns, streams, states that come back, feedback that counts at once."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 import pytest
 
+from aisle.bundle.v1 import bundle_pb2
 from aisle.v1 import chat_pb2, chat_pb2_grpc, event_pb2
 from feature_store.event_log import EventLog
 from feature_store.schema import EventKind
 from online.chat.memory import PREFIX
+from online.feedback.attribution import TokenSigner
 from online.process.server import Parts
 from online.service.chat import pieces
 from online.service.chat_edge import read_state, write_state
-from tests.online.chats import with_marks
+from tests.online.chats import Swapping, with_marks
 from tests.online.serving import TIMEOUT_S, Caller, refused, serving, settings_of
 from tests.worlds import World
 
@@ -59,6 +61,22 @@ def test_a_turn_has_cards_words_and_what_was_understood(chatter: Chatter) -> Non
     assert answer.conversation_id
     assert answer.attribution_token
     assert list(answer.state.shown_ids) == ids(answer)
+
+
+def test_a_turn_is_signed_with_the_version_that_answered(chatter: Chatter) -> None:
+    engine = chatter.parts.engine
+    served = engine.snapshot
+    manifest = bundle_pb2.Manifest()
+    manifest.CopyFrom(served.bundle.manifest)
+    manifest.bundle_id = "another"
+    other = replace(served, bundle=replace(served.bundle, manifest=manifest))
+    engine.snapshot = replace(served, understander=Swapping(engine, other))
+    answer = chatter.say(FIND)
+    assert engine.snapshot.model_version == "another"
+    assert answer.model_version == served.model_version
+    signed = TokenSigner(chatter.parts.key).read(answer.attribution_token)
+    assert signed is not None
+    assert signed.model_version == served.model_version
 
 
 def test_a_conversation_goes_on(chatter: Chatter) -> None:
