@@ -51,3 +51,17 @@ def _firsts(ordered: Indexes) -> NDArray[np.bool_]:
     first[:1] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return first
+
+
+def highest(items: Indexes, scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
+    """Positions of the `limit` highest scores, in any order; ties go to the lower index.
+
+    There must be more scores than that.
+    """
+    order = np.argpartition(-scores, limit)
+    kept, last = order[:limit], scores[order[limit]]
+    if scores[kept].min() > last:
+        return kept
+    above, tied = np.flatnonzero(scores > last), np.flatnonzero(scores == last)
+    tied = tied[np.argsort(items[tied])]
+    return np.concatenate((above, tied[: limit - len(above)]))

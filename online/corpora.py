@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from feature_store.schema import Corpus
 from online.explain.causes import PINNED
+from online.explain.findings import Standing
 from online.known import Known
 from online.mixing import Offered, mix, product_values, valued
 from online.pipeline import Attempts
@@ -36,6 +37,12 @@ class Shelf(Protocol):
         The value is the probability that who asks acts on the item when it is shown. `slate` holds
         the products that are chosen, `query.request.kinds` the kinds wanted.
         """
+        ...
+
+    def stand(
+        self, query: Query, known: Known, slate: tuple[SlateItem, ...], item_id: str, /
+    ) -> Standing | None:
+        """Where one item stands, for who asks why; None when it is not of this corpus."""
         ...
 
 

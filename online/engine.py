@@ -12,32 +12,33 @@ from typing import Final
 
 from feature_store.catalog_log import CatalogLog
 from feature_store.errors import StateFormatError
-from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
-from online.completion import complete
-from online.corpora import ask_shelves, joined, needs_products
+from online.answering import answer, answer_many, products_of, slate_of
+from online.completion import complete, is_cheap
 from online.delta.following import Following
-from online.explain.causes import reasons_of, source_names
 from online.explain.explaining import Explanation, explain
 from online.known import Known, known_of, read_records, record_keys
 from online.metrics import Metrics
-from online.pipeline import Attempts, StageTimes, fill, retrieve, run
+from online.pipeline import Attempts, StageTimes, fill, retrieve
 from online.snapshot import Snapshot
-from online.stages.places import Ranking, nothing_chosen
+from online.stages.places import nothing_chosen
+from online.together.completing import MIN_TOGETHER
 from online.types import (
     Candidates,
     Cause,
     Degraded,
+    PurchaseMode,
     Query,
     Request,
     Slate,
-    SlateItem,
 )
 
 logger = logging.getLogger(__name__)
 
 NO_DEADLINE: Final = float("inf")
 STORE_STAGE: Final = "store"
+PURCHASE_MODE_STAGE: Final = "purchase_mode"
+FILTER_STAGE: Final = "filter"
 
 
 class Engine:
@@ -84,12 +85,24 @@ class Engine:
         """The bundle as it is, without what changed in the shop since."""
         return self._snapshot if self._following is None else self._following.base
 
-    def recommend(self, request: Request, deadline_s: float = NO_DEADLINE) -> Slate:
+    def recommend(
+        self,
+        request: Request,
+        deadline_s: float = NO_DEADLINE,
+        note: Callable[[Known], None] | None = None,
+        snapshot: Snapshot | None = None,
+    ) -> Slate:
         """One slate; `deadline_s` is an instant of `time.perf_counter`.
 
-        Raises RequestError when the request names an unknown placement.
+        `note` is told what is known of who asks as soon as it was read. `snapshot` is what a caller
+        who asks more than once answers from; None: the current one. Raises RequestError when
+        the request names an unknown placement.
         """
-        return self.recommend_many((request,), deadline_s)[0]
+        snapshot, attempts = snapshot or self.snapshot, Attempts(self._times, deadline_s)
+        (known,) = self._read_known((request,), (attempts,))
+        if note is not None and not attempts.degraded:
+            note(known)
+        return answer(snapshot, request, known, attempts)
 
     def recommend_many(
         self, requests: Sequence[Request], deadline_s: float = NO_DEADLINE
@@ -98,10 +111,9 @@ class Engine:
         snapshot = self.snapshot
         attempts = [Attempts(self._times, deadline_s) for _ in requests]
         known = self._read_known(requests, attempts)
-        return [
-            _answer(snapshot, one, *complete(snapshot, request, one), attempt)
-            for request, one, attempt in zip(requests, known, attempts, strict=True)
-        ]
+        if deadline_s == NO_DEADLINE and len(requests) >= MIN_TOGETHER:
+            return answer_many(snapshot, requests, known, attempts)
+        return [answer(snapshot, *one) for one in zip(requests, known, attempts, strict=True)]
 
     def candidates(self, request: Request) -> tuple[Query, Candidates]:
         """The completed query and what the pipeline would rank, for training a ranker."""
@@ -110,18 +122,26 @@ class Engine:
         query, _ = complete(snapshot, request, self._read_known((request,), (attempts,))[0])
         return query, retrieve(snapshot.pipelines[request.placement], query, attempts)
 
-    def recommend_popular(self, request: Request, left_out: Degraded) -> Slate:
+    def recommend_popular(
+        self, request: Request, left_out: Degraded, known: Known | None = None
+    ) -> Slate:
         """What sells, for when the pipeline does not answer; it reads no store and runs no stage.
 
+        `known` None: it was not read, and what of the request depends on it is named as left out.
+        Where a filter was never compiled and would be long about it, there is nothing to show.
         Safe to call while another thread is in `recommend`.
         """
         snapshot = self.latest
-        query, missing = complete(snapshot, request, Known())
+        lacking = () if known is not None else _depending(request, left_out)
+        if not is_cheap(snapshot, request, known or Known()):
+            degraded = (left_out, *lacking, Degraded(FILTER_STAGE, Cause.SKIPPED))
+            return Slate((), snapshot.model_version, degraded=degraded)
+        query, missing = complete(snapshot, request, known or Known())
         pipeline = snapshot.pipelines[request.placement]
-        attempts = Attempts(StageTimes(), degraded=[left_out])
+        attempts = Attempts(StageTimes(), degraded=[left_out, *lacking])
         ranking = fill(pipeline.fallback, query, nothing_chosen(len(pipeline.sources)), attempts)
-        products = _products(snapshot, query, ranking)
-        return _slate(snapshot, query, missing, products, {}, attempts)
+        products = products_of(snapshot, query, ranking)
+        return slate_of(snapshot, query, missing, products, {}, attempts)
 
     def explain(
         self, request: Request, item_id: str, deadline_s: float = NO_DEADLINE
@@ -140,16 +160,18 @@ class Engine:
         """How long each stage took at most in 19 of 20 runs, as far as one knows; in seconds."""
         return dict(self._times.p95_s)
 
-    @property
-    def running_stage(self) -> str:
-        """The stage that runs now, "" for none."""
-        return self._times.running
+    def running_stage(self, thread: int | None) -> str:
+        """The stage that a thread of this identifier runs now, "" for none."""
+        return self._running(thread)[0]
 
-    def leave_out_running_stage(self) -> None:
-        """The stage that runs now is stuck: skip it for a while."""
-        stage, started_s = self._times.running, self._times.started_s
+    def leave_out_running_stage(self, thread: int | None) -> None:
+        """The stage that this thread runs now is stuck: skip it for a while."""
+        stage, started_s = self._running(thread)
         if stage:
             self._times.leave_out(stage, perf_counter() - started_s)
+
+    def _running(self, thread: int | None) -> tuple[str, float]:
+        return ("", 0.0) if thread is None else self._times.running.get(thread, ("", 0.0))
 
     def _read_known(self, requests: Sequence[Request], attempts: Sequence[Attempts]) -> list[Known]:
         """What is known of each request's user and session; nothing where the store fails."""
@@ -168,6 +190,16 @@ class Engine:
         ]
 
 
+def _depending(request: Request, left_out: Degraded) -> list[Degraded]:
+    """What of the request cannot be minded when nothing is known of who asks."""
+    if not (request.user or request.session):
+        return []
+    stages = [STORE_STAGE] if left_out.stage != STORE_STAGE else []
+    if request.purchase_mode is not PurchaseMode.ANY:
+        stages.append(PURCHASE_MODE_STAGE)
+    return [Degraded(stage, Cause.SKIPPED) for stage in stages]
+
+
 def _unwatched(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
@@ -179,47 +211,3 @@ def _known(request: Request, found: Mapping[bytes, bytes | None], attempts: Atte
         logger.error("a user's state cannot be read: %s", error)
         attempts.degraded.append(Degraded(STORE_STAGE, Cause.FAILED))
         return Known()
-
-
-def _answer(
-    snapshot: Snapshot, known: Known, query: Query, missing: tuple[str, ...], attempts: Attempts
-) -> Slate:
-    products: tuple[SlateItem, ...] = ()
-    if needs_products(query):
-        ranking = run(snapshot.pipelines[query.request.placement], query, attempts)
-        products = _products(snapshot, query, ranking)
-    offered = ask_shelves(snapshot.shelves, query, known, products, attempts)
-    return _slate(snapshot, query, missing, products, offered, attempts)
-
-
-def _slate(
-    snapshot: Snapshot,
-    query: Query,
-    missing: tuple[str, ...],
-    products: tuple[SlateItem, ...],
-    offered: Mapping[Corpus, tuple[SlateItem, ...]],
-    attempts: Attempts,
-) -> Slate:
-    is_mixed = bool(query.request.corpora)
-    return Slate(
-        items=joined(query, products, offered, snapshot.product_values) if is_mixed else products,
-        model_version=snapshot.model_version,
-        missing=missing,
-        degraded=tuple(dict.fromkeys(attempts.degraded)),
-    )
-
-
-def _products(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[SlateItem, ...]:
-    pipeline = snapshot.pipelines[query.request.placement]
-    ids = snapshot.catalog.ids
-    return tuple(
-        SlateItem(ids[index], index, Corpus.PRODUCT, score, source, propensity, reason)
-        for index, score, source, propensity, reason in zip(
-            ranking.chosen.items.tolist(),
-            ranking.scores.tolist(),
-            source_names(pipeline, ranking),
-            ranking.propensities.tolist(),
-            reasons_of(pipeline, query, ranking),
-            strict=True,
-        )
-    )

@@ -45,7 +45,8 @@ INTERESTED_KINDS: Final = frozenset(
 
 _REGION: Final = "region="
 
-_IS_INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KINDS])
+INTERESTED: Final = np.array([kind in INTERESTED_KINDS for kind in EVENT_KINDS])
+"""Whether each kind of event is one of them, by its code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +139,5 @@ def _state(value: bytes | None) -> UserState:
 
 def _recent_keys(recent: Rows, time: int) -> NDArray[np.uint64]:
     of_visit = recent["time"] > time - SESSION_MICROSECONDS
-    keys: NDArray[np.uint64] = recent["key"][of_visit & _IS_INTERESTED[recent["kind"]]]
+    keys: NDArray[np.uint64] = recent["key"][of_visit & INTERESTED[recent["kind"]]]
     return keys

@@ -9,6 +9,7 @@ that it may be gone.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from time import perf_counter
 from typing import Final, ParamSpec, TypeVar
 
@@ -97,14 +98,14 @@ class StageTimes:
 
     `p95_s` is a running estimate of the 95th percentile in seconds: each observation moves it
     up by 0.95 of a step or down by 0.05 of one, so that it settles where one in twenty lies
-    above (Robbins and Monro 1951).
+    above (Robbins and Monro 1951). `running` has the stage that each thread is in, by the thread's
+    identifier, and the instant when it began.
     """
 
     p95_s: dict[str, float] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
     metrics: Metrics = field(default_factory=Metrics)
-    running: str = ""
-    started_s: float = 0.0
+    running: dict[int, tuple[str, float]] = field(default_factory=dict)
     _late: dict[str, int] = field(default_factory=dict)
     _left_out: dict[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -161,14 +162,15 @@ class Attempts:
         """The stage's result, however late it is; `default` when it fails."""
         times = self.times
         started_s = perf_counter()
-        times.running, times.started_s = name, started_s
+        thread = get_ident()
+        times.running[thread] = (name, started_s)
         try:
             result = call(*args, **kwargs)
         except Exception as error:
             self._failed(name, error, perf_counter() - started_s)
             return default
         finally:
-            times.running = ""
+            times.running.pop(thread, None)
         ended_s = perf_counter()
         times.observe(name, ended_s - started_s, is_late=ended_s > self.deadline_s)
         if times.failing:
@@ -276,7 +278,7 @@ def fill(fallback: Source, query: Query, ranking: Ranking, attempts: Attempts) -
     """The ranking with pins, the fallback's items where it is short, and what was left out."""
     stage = f"fallback.{fallback.name}"
 
-    def find(limit: int) -> Found:
+    def find(query: Query, limit: int) -> Found:
         return attempts.always(stage, NOTHING, fallback.retrieve, query, limit)
 
     ranking = places.fill(query, ranking, find)

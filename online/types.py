@@ -77,7 +77,8 @@ class Request:
     an expression as `online.expression` has it, `category` the page's own. `explores`: the
     placement's share of slots may be drawn. `corpora` empty: products only. `languages` are those
     that texts may be in, best first, none for any; `locale` is that of the reasons. `basket_lines`
-    are the basket in money, for coupons; `channel` is "" where it is not known.
+    are the basket in money, for coupons; `channel` is "" where it is not known. `seed` is what is
+    drawn by for nobody: without a user and a session, requests that share it share their draws.
     """
 
     request_time: int
@@ -101,6 +102,12 @@ class Request:
     languages: tuple[str, ...] = ()
     basket_lines: tuple[BasketLine, ...] = ()
     channel: str = ""
+    seed: int = 0
+
+    @property
+    def drawn_by(self) -> bytes:
+        """Who asks, as draws are seeded."""
+        return self.user or self.session or b"%d" % self.seed
 
     def kinds(self, corpus: Corpus) -> tuple[str, ...]:
         """The kinds that are wanted of a corpus, empty for all."""

@@ -1,6 +1,8 @@
 """`make bench-export`: a campaign's export over a shop of a million products, as JSON lines.
 
-The whole command is measured: plan, answers, reasons, Parquet, CSV, JSON Lines, preview, manifest.
+The whole command is measured: plan, answers, reasons, Parquet, CSV, JSON Lines, preview, manifest;
+and the steady rate too, from the first parts that were written to the last, which is what remains
+of it the more people there are. The bundle has a ranker of the usual size.
 Beside it, in the same run, the bare search of the same users' vectors in the same index, in
 batches, with nothing around it; `ratio` is the search's CPU time over the export's, a user. On a
 machine with other work, CPU time is what says something: `users_per_cpu_s` is of one core.
@@ -27,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from feature_store.bundle import open_bundle
 from infra.bench.bench_retrieval import LIMIT, index_of
 from infra.bench.processes import family
+from infra.bench.ranked import ranked_bundle
 from infra.bench.shop import Shop, add_arguments, from_arguments, user_id
 from infra.bench.user_vectors import user_vectors
 from offline.campaigns.campaign import Audience, Campaign, MailCap, Slots
@@ -88,12 +91,17 @@ def watched() -> Iterator[Memory]:
         thread.join()
 
 
-def measure(shop: Shop, out: Path, workers: int, num_people: int | None = None) -> dict[str, Any]:
-    """The figures of one export, of all users of the shop or of the first `num_people`."""
+def measure(
+    shop: Shop, out: Path, workers: int, num_people: int | None = None, *, is_plain: bool = False
+) -> dict[str, Any]:
+    """The figures of one export, of all users of the shop or of the first `num_people`.
+
+    `is_plain`: without the ranker.
+    """
     job = Job(
         campaign=_campaign(shop, out, num_people),
         home=Home(shop.home, f"lmdb:{shop.home / 'store'}", None),
-        bundle=shop.bundle,
+        bundle=shop.bundle if is_plain else ranked_bundle(shop),
         out=out / "export",
         workers=workers,
     )
@@ -102,12 +110,13 @@ def measure(shop: Shop, out: Path, workers: int, num_people: int | None = None) 
         manifest = export_campaign(job, Progress())
     wall_s, cpu_s = perf_counter() - started_s, _cpu_seconds() - cpu_s
     num_users = manifest["num_users"]
-    snapshot = open_snapshot(open_bundle(shop.bundle, verify=False))
+    snapshot = open_snapshot(open_bundle(job.bundle, verify=False))
     vectors = user_vectors(shop, snapshot.bundle, min(NUM_VECTORS, shop.num_users))
     with threadpool_limits(1):
         recall, search_us = search(snapshot, vectors)
     return {
         "users_per_s": round(num_users / wall_s, 1),
+        "steady_users_per_s": round(steady_rate(job), 1),
         "users_per_cpu_s": round(num_users / cpu_s, 1),
         "cpu_us_per_user": round(1e6 * cpu_s / num_users, 1),
         "search_us_per_user": round(search_us, 1),
@@ -121,6 +130,17 @@ def measure(shop: Shop, out: Path, workers: int, num_people: int | None = None) 
         "workers": workers,
         "load_average": round(os.getloadavg()[0], 1),
     }
+
+
+def steady_rate(job: Job) -> float:
+    """People a second from when each process had written two parts to the last part; 0 for few."""
+    notes = sorted(job.folder.path.glob("part-*.json"), key=lambda note: note.stat().st_mtime)
+    num_first = 2 * max(1, job.workers)
+    rest = notes[num_first:]
+    if not rest:
+        return 0.0
+    num_people = sum(json.loads(note.read_bytes())["num_mails"] for note in rest)
+    return float(num_people / (rest[-1].stat().st_mtime - notes[num_first - 1].stat().st_mtime))
 
 
 def search(snapshot: Snapshot, vectors: np.typing.NDArray[np.float32]) -> tuple[float, float]:
@@ -167,6 +187,7 @@ def main() -> int:
     add_arguments(parser)
     parser.set_defaults(users=1_000_000)
     parser.add_argument("--people", type=int, help="only so many of the shop's users")
+    parser.add_argument("--plain", action="store_true", help="without a ranker")
     parser.add_argument("--rounds", type=int, default=1, help="default: %(default)s")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     args = parser.parse_args()
@@ -176,7 +197,8 @@ def main() -> int:
     for _ in range(args.rounds):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        print(json.dumps(measure(shop, out, args.workers, args.people)), flush=True)
+        row = measure(shop, out, args.workers, args.people, is_plain=args.plain)
+        print(json.dumps(row), flush=True)
     shutil.rmtree(out)
     return 0
 

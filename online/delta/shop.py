@@ -4,7 +4,6 @@ Compiled at the first request after a change, from the bundle's own offers, whic
 are. It knows parts and offers, and nobody who asks.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,10 +11,12 @@ import numpy as np
 
 from online.catalog import Catalog
 from online.delta.parts import Part, patched
+from online.offering.allowed import holds
 from online.offering.attributes import Attributes
 from online.offering.offer import AllowedSet, Cap, Offer, Weighting
 from online.offering.rules import Action, Rule
 from online.offering.shop import MAX_FILTERS, Shop, of_action, pins_of
+from online.recent import Recent
 from online.types import Mask
 
 
@@ -30,8 +31,13 @@ class GrownShop:
     catalog: Catalog
     parts: tuple[Part, ...]
     num_items: int
-    _offers: OrderedDict[Offer, Offer] = field(default_factory=OrderedDict)
-    _sets: OrderedDict[tuple[AllowedSet, bytes], AllowedSet] = field(default_factory=OrderedDict)
+    _offers: dict[Offer, Offer] = field(default_factory=dict)
+    _filtered: Recent[tuple[AllowedSet, AllowedSet], AllowedSet] = field(
+        default_factory=lambda: Recent(MAX_FILTERS)
+    )
+    _sets: Recent[tuple[AllowedSet, bytes], AllowedSet] = field(
+        default_factory=lambda: Recent(MAX_FILTERS)
+    )
 
     @property
     def attributes(self) -> Attributes:
@@ -48,13 +54,23 @@ class GrownShop:
 
         Raises RequestError for a filter that is wrong.
         """
-        kept = self.base.offer(placement, time, filter_text, region)
-        found = self._offers.get(kept)
-        if found is None:
-            found = self._offers[kept] = self._patch(kept, placement, time, filter_text, region)
-            while len(self._offers) > MAX_FILTERS:
-                self._offers.popitem(last=False)
-        return found
+        plain = self.base.offer(placement, time)
+        offer = self._offers.get(plain)
+        if offer is None:
+            offer = self._offers[plain] = self._patch(plain, placement, time)
+        if not filter_text and not region:
+            return offer
+        kept = self.base.offer(placement, time, filter_text, region).allowed
+
+        sold = offer.sold
+        passing = self._filtered.get(
+            (sold, kept), lambda: self._filter(sold, kept, filter_text, region)
+        )
+        return replace(offer, allowed=passing)
+
+    def is_cheap(self, placement: str, time: int, filter_text: str = "", region: str = "") -> bool:
+        """Whether an offer is compiled already, or soon would be."""
+        return self.base.is_cheap(placement, time, filter_text, region)
 
     def is_available(self, item: int) -> bool:
         """Whether an item can be bought at all."""
@@ -88,21 +104,15 @@ class GrownShop:
                 return part, row
         return None
 
-    def _patch(
-        self, kept: Offer, placement: str, time: int, filter_text: str, region: str
-    ) -> Offer:
+    def _patch(self, kept: Offer, placement: str, time: int) -> Offer:
         rules = [rule for rule in self.base.rules if rule.holds(placement, time)]
         blocks = of_action(rules, Action.BLOCK)
-        sold = [_sold(part, blocks) for part in self.parts]
-        passing = [
-            mask & part.where(filter_text, region)
-            for part, mask in zip(self.parts, sold, strict=True)
-        ]
+        sold = self._set(kept.sold, [_sold(part, blocks) for part in self.parts])
         weighing = of_action(rules, Action.BOOST, Action.BURY)
         return replace(
             kept,
-            allowed=self._set(kept.allowed, passing),
-            sold=self._set(kept.sold, sold),
+            allowed=sold,
+            sold=sold,
             pins=pins_of(rules, self.catalog),
             caps=self._caps(kept.caps, of_action(rules, Action.CAP)),
             weightings=tuple(
@@ -111,15 +121,16 @@ class GrownShop:
             ),
         )
 
-    def _set(self, kept: AllowedSet, holds: Sequence[Mask]) -> AllowedSet:
+    def _filter(
+        self, sold: AllowedSet, kept: AllowedSet, filter_text: str, region: str
+    ) -> AllowedSet:
+        passing = [holds(sold, part.index) & part.where(filter_text, region) for part in self.parts]
+        return self._set(kept, passing)
+
+    def _set(self, kept: AllowedSet, masks: Sequence[Mask]) -> AllowedSet:
         """One object for each distinct set: what is prepared for it serves all placements."""
-        key = (kept, b"".join(np.packbits(mask).tobytes() for mask in holds))
-        found = self._sets.get(key)
-        if found is None:
-            found = self._sets[key] = patched(kept, self.parts, holds, self.num_items)
-            while len(self._sets) > MAX_FILTERS:
-                self._sets.popitem(last=False)
-        return found
+        key = (kept, b"".join(np.packbits(mask).tobytes() for mask in masks))
+        return self._sets.get(key, lambda: patched(kept, self.parts, masks, self.num_items))
 
     def _concerned(self, rule: Rule) -> list[Mask]:
         return [part.concerned(rule) for part in self.parts]

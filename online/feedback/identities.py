@@ -2,7 +2,8 @@
 
 While the pseudonym key is rotated there are two keys. A user whose state still lies under the
 former pseudonym is merged into the present one before the call goes on, through the same log
-as a merge at login, so that the tables learn of it too. It knows no message and no bundle.
+as a merge at login, so that the tables learn of it too; claims go along. It knows no message and
+no bundle.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from typing import Final
 from feature_store.errors import FeatureStoreError
 from feature_store.events import Merge, Source
 from feature_store.ids import Pseudonymizer
+from feature_store.ledger import Ledger
 from feature_store.tombstones import Tombstones
 from online.feedback.intake import Feedback
+from online.known import user_name
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +34,14 @@ class Identities:
         present: Pseudonymizer,
         tombstones: Tombstones,
         feedback: Feedback,
+        ledger: Ledger,
         former: Pseudonymizer | None = None,
     ) -> None:
         self._present = present
         self._former = former
         self._tombstones = tombstones
         self._feedback = feedback
+        self._ledger = ledger
         self._followed: set[bytes] = set()
 
     def digest(self, raw: str) -> bytes:
@@ -68,7 +73,7 @@ class Identities:
 
     async def _move(self, present: bytes, former: str, now_time: int) -> None:
         merge = Merge(kind=Source.USER, source=former, target=present.hex(), merge_time=now_time)
-        moving = asyncio.wrap_future(self._feedback.rename(merge))
+        moving = asyncio.ensure_future(self._rename(merge))
         try:
             await asyncio.wait_for(asyncio.shield(moving), FOLLOW_S)
         except (FeatureStoreError, TimeoutError) as error:
@@ -77,3 +82,8 @@ class Identities:
         if len(self._followed) >= MAX_FOLLOWED:
             self._followed.clear()
         self._followed.add(present)
+
+    async def _rename(self, merge: Merge) -> None:
+        await asyncio.wrap_future(self._feedback.rename(merge))
+        names = (user_name(bytes.fromhex(one)) for one in (merge.source, merge.target))
+        await asyncio.to_thread(self._ledger.move, *names)

@@ -3,11 +3,12 @@
 It knows the fields of the filter language and the columns of a bundle, and no query.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from typing import Final
+from dataclasses import dataclass, field, replace
+from fnmatch import translate
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,23 @@ from numpy.typing import NDArray
 from feature_store.bundle import Bundle, StringTable
 from feature_store.language.words import terms_of_phrase
 from feature_store.schema import CATEGORY_SEPARATOR
-from online.offering.expression import AllOf, Expression, Not, Restriction, refused
+from online.offering.expression import (
+    AllOf,
+    Expression,
+    Not,
+    Restriction,
+    refused,
+    restrictions_of,
+)
+from online.recent import Recent
 from online.types import Indexes, Mask
 
 EVERYWHERE: Final = ""
-WILDCARD: Final = "*"
+MAX_MATCHED: Final = 64
+"""For how many patterns it is kept which words they match."""
+
+WORD_COST: Final = 1_000
+"""Matching a word costs about as much as comparing so many numbers."""
 
 _ORDER: Final[dict[str, Callable[[NDArray[np.float32], np.float32], Mask]]] = {
     "=": np.equal,
@@ -50,7 +63,8 @@ class Attributes:
     `brand` and `path` are numbers of `brands` and `paths`, both ascending; the nodes of the
     category tree below node n are those up to `path_end[n]`. `price`, and `margin` as a share of
     it, are NaN where unknown; `created_time` is in microseconds UTC. `text` has the terms of
-    titles and categories; None: the bundle is older than they are.
+    titles and categories; None: the bundle is older than they are. `matched` keeps which words a
+    pattern matches.
     """
 
     brands: StringTable
@@ -65,6 +79,9 @@ class Attributes:
     available: Mask
     created_time: NDArray[np.int64]
     text: Words | None = None
+    matched: Recent[tuple[StringTable, str], list[int]] = field(
+        default_factory=lambda: Recent(MAX_MATCHED), repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         """The number of items."""
@@ -92,7 +109,7 @@ class Attributes:
 
 def open_attributes(bundle: Bundle) -> Attributes:
     """The columns of an opened bundle."""
-    column = {name: bundle.array(f"attributes/{name}") for name in _COLUMNS}
+    column: dict[str, Any] = {name: bundle.array(f"attributes/{name}") for name in _COLUMNS}
     return Attributes(
         brands=bundle.strings("attributes/brands"),
         paths=bundle.strings("attributes/paths"),
@@ -135,6 +152,15 @@ def items_where(expression: Expression, attributes: Attributes) -> Mask:
     return mask
 
 
+def cost_of(expression: Expression, attributes: Attributes) -> int:
+    """About how many numbers are compared to find the items that the expression is true for."""
+    num_words = len(attributes.brands) + len(attributes.tags.words)
+    return sum(
+        len(attributes) + (WORD_COST * num_words if one.is_pattern else 0)
+        for one in restrictions_of(expression)
+    )
+
+
 def _restricted(one: Restriction, attributes: Attributes) -> Mask:
     field = _FIELDS.get(one.field)
     if field is None:
@@ -159,17 +185,17 @@ def _price(one: Restriction, attributes: Attributes) -> Mask:
 
 
 def _brand(one: Restriction, attributes: Attributes) -> Mask:
-    if one.operator == ":" and _is_presence(one):
+    if one.is_presence:
         first = int(len(attributes.brands) > 0 and attributes.brands[0] == "")
         return attributes.brand >= first
-    mask: Mask = np.isin(attributes.brand, _places(attributes.brands, one))
+    mask: Mask = np.isin(attributes.brand, _places(attributes, attributes.brands, one))
     return ~mask if one.operator == "!=" else mask
 
 
 def _category(one: Restriction, attributes: Attributes) -> Mask:
     """`=` is exactly this path, `:` is the path and all that is below it."""
     path = attributes.path
-    if one.operator == ":" and _is_presence(one):
+    if one.is_presence:
         empty = attributes.subtree("")
         return path != empty[0] if empty else np.ones(len(path), bool)
     nodes = attributes.subtree(one.value)
@@ -181,9 +207,9 @@ def _category(one: Restriction, attributes: Attributes) -> Mask:
 
 
 def _tags(one: Restriction, attributes: Attributes) -> Mask:
-    if _is_presence(one):
+    if one.is_presence:
         return _with_items(attributes.tags.items, len(attributes))
-    places = _places(attributes.tags.words, one)
+    places = _places(attributes, attributes.tags.words, one)
     return _with_items(_union(attributes.tags, places), len(attributes))
 
 
@@ -238,17 +264,19 @@ class _Levels(Sequence[tuple[str, ...]]):
         return tuple(self._paths[place].split(CATEGORY_SEPARATOR))
 
 
-def _is_presence(one: Restriction) -> bool:
-    return one.value == WILDCARD and not one.is_quoted
-
-
-def _places(words: StringTable, one: Restriction) -> list[int]:
+def _places(attributes: Attributes, words: StringTable, one: Restriction) -> list[int]:
     """The numbers of the words that equal the value; outside of quotes `*` stands for any text."""
-    if WILDCARD in one.value and not one.is_quoted:
-        pattern = one.value.replace("[", "[[]").replace("?", "[?]")
-        return [place for place in range(len(words)) if fnmatchcase(words[place], pattern)]
+    if one.is_pattern:
+        return attributes.matched.get((words, one.value), lambda: _matching(words, one.value))
     place = bisect_left(words, one.value)
     return [place] if place < len(words) and words[place] == one.value else []
+
+
+def _matching(words: StringTable, pattern: str) -> list[int]:
+    """The numbers of the words that a pattern matches, the whole of each."""
+    # What `translate` makes never goes back over what a `*` has matched.
+    matches = re.compile(translate(pattern.replace("[", "[[]").replace("?", "[?]"))).match
+    return [place for place, word in enumerate(words.tolist()) if matches(word)]
 
 
 def _union(words: Words, places: Sequence[int]) -> Indexes:

@@ -6,6 +6,7 @@ means NOT. It knows the grammar, and neither the fields that there are nor what 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -13,6 +14,10 @@ from online.errors import RequestError
 
 MAX_RESTRICTIONS: Final = 100
 MAX_DEPTH: Final = 20
+MAX_WILDCARDS: Final = 5
+"""A value with a `*` in it is compared with every word that there is."""
+
+WILDCARD: Final = "*"
 
 _TOKEN: Final = re.compile(
     r"""\s*(?:
@@ -39,6 +44,16 @@ class Restriction:
     value: str
     is_quoted: bool
     position: int
+
+    @property
+    def is_presence(self) -> bool:
+        """Whether it asks for any value at all."""
+        return self.operator == ":" and self.value == WILDCARD and not self.is_quoted
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether `*` in its value stands for any text."""
+        return WILDCARD in self.value and not self.is_quoted and not self.is_presence
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +94,16 @@ def parse(text: str) -> Expression:
     return _Parser(_tokens(text)).whole()
 
 
+def restrictions_of(expression: Expression) -> Iterator[Restriction]:
+    """Every comparison of an expression, from left to right."""
+    if isinstance(expression, Restriction):
+        yield expression
+        return
+    parts = (expression.part,) if isinstance(expression, Not) else expression.parts
+    for part in parts:
+        yield from restrictions_of(part)
+
+
 def refused(position: int, description: str) -> RequestError:
     """The error of an expression; `position` counts from 0, the message from 1."""
     return RequestError("filter", f"at character {position + 1}: {description}")
@@ -106,6 +131,7 @@ class _Parser:
         self._place = 0
         self._depth = 0
         self._num_restrictions = 0
+        self._num_patterns = 0
 
     def whole(self) -> Expression:
         """The expression, which must end where the text does."""
@@ -178,4 +204,8 @@ class _Parser:
             raise refused(field.position, f"more than {MAX_RESTRICTIONS} comparisons")
         is_quoted = value.kind == "quoted"
         text = _ESCAPED.sub(r"\1", value.text[1:-1]) if is_quoted else value.text
-        return Restriction(field.text, operator.text, text, is_quoted, field.position)
+        found = Restriction(field.text, operator.text, text, is_quoted, field.position)
+        self._num_patterns += found.is_pattern
+        if self._num_patterns > MAX_WILDCARDS:
+            raise refused(value.position, f"more than {MAX_WILDCARDS} values with `*`")
+        return found

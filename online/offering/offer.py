@@ -63,8 +63,8 @@ class Weighting:
 class Objective:
     """What a sale is worth to the shop beside its probability, by exponents.
 
-    `price` and `margin` have one entry an item, in units of what is usual in the shop: 1 also
-    where it is not known. `created_time` is in microseconds UTC.
+    `price` and `margin` have one entry an item, in units of what is usual in the shop, all
+    above 0: 1 where it is not known. `created_time` is in microseconds UTC.
     """
 
     name: str

@@ -5,7 +5,6 @@ after. It knows a bundle's item columns and the rules, and nobody who asks.
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
@@ -15,15 +14,22 @@ from numpy.typing import NDArray
 
 from online.catalog import Catalog
 from online.offering.allowed import allowed_where, mask_of
-from online.offering.attributes import Attributes, items_where
+from online.offering.attributes import Attributes, cost_of, items_where
 from online.offering.expression import parse
 from online.offering.offer import AllowedSet, Cap, Objective, Offer, Pin, Weighting
 from online.offering.rules import Action, Group, Rule
 from online.placements import Placement
+from online.recent import Recent
 from online.types import Mask
 
 MAX_FILTERS: Final = 64
-"""How many filtered offers are kept: at a million items each takes 125 to 205 kB."""
+"""How many filtered sets are kept: at a million items each takes 125 to 205 kB."""
+
+CHEAP: Final = 4_000_000
+"""So many comparisons, some milliseconds, are made even where nobody may be kept waiting."""
+
+LEAST_UNITS: Final = np.float32(0.01)
+"""What a sale is worth at least in an objective, in units of what is usual."""
 
 
 class Offering(Protocol):
@@ -44,6 +50,12 @@ class Offering(Protocol):
 
         Raises RequestError for a filter that is wrong.
         """
+        ...
+
+    def is_cheap(
+        self, placement: str, time: int, filter_text: str = "", region: str = "", /
+    ) -> bool:
+        """Whether an offer is compiled already, or soon would be."""
         ...
 
     def is_available(self, item: int, /) -> bool:
@@ -73,7 +85,9 @@ class Shop:
     shown: Attributes | None = None
     _changes: list[int] = field(init=False)
     _offers: dict[tuple[str, int], Offer] = field(default_factory=dict)
-    _filtered: OrderedDict[tuple[Offer, str, str], Offer] = field(default_factory=OrderedDict)
+    _filtered: Recent[tuple[AllowedSet, str, str], AllowedSet] = field(
+        default_factory=lambda: Recent(MAX_FILTERS)
+    )
     _groups: dict[Group, NDArray[np.int32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,13 +103,21 @@ class Shop:
         offer = self._plain_offer(placement, time)
         if not filter_text and not region:
             return offer
-        key = (offer, filter_text, region)
-        found = self._filtered.get(key)
-        if found is None:
-            found = self._filtered[key] = self._filter(offer, filter_text, region)
-            while len(self._filtered) > MAX_FILTERS:
-                self._filtered.popitem(last=False)
-        return found
+        sold = offer.sold
+        allowed = self._filtered.get(
+            (sold, filter_text, region), lambda: self._filter(sold, filter_text, region)
+        )
+        return replace(offer, allowed=allowed)
+
+    def is_cheap(self, placement: str, time: int, filter_text: str = "", region: str = "") -> bool:
+        """Whether an offer is compiled already, or soon would be.
+
+        Raises RequestError for a filter that cannot be read.
+        """
+        cost = cost_of(parse(filter_text), self.attributes)
+        if cost <= CHEAP:
+            return True
+        return (self._plain_offer(placement, time).sold, filter_text, region) in self._filtered
 
     def is_available(self, item: int) -> bool:
         """Whether an item can be bought at all."""
@@ -193,11 +215,11 @@ class Shop:
         known = (one.sold for one in self._offers.values())
         return next((one for one in known if np.array_equal(one.bits, allowed.bits)), allowed)
 
-    def _filter(self, offer: Offer, filter_text: str, region: str) -> Offer:
-        mask = mask_of(offer.sold) & items_where(parse(filter_text), self.attributes)
+    def _filter(self, sold: AllowedSet, filter_text: str, region: str) -> AllowedSet:
+        mask = mask_of(sold) & items_where(parse(filter_text), self.attributes)
         if region:
             mask &= self.attributes.in_region(region)
-        return replace(offer, allowed=allowed_where(mask))
+        return allowed_where(mask)
 
     def _cap(self, rule: Rule) -> Cap:
         group = self.group(rule.by)
@@ -229,11 +251,15 @@ def pins_of(rules: Sequence[Rule], catalog: Catalog) -> tuple[Pin, ...]:
 
 
 def _in_usual_units(amount: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
-    """The amounts over their median; 1 where one is not known or not above 0, and in the room."""
-    known = amount > 0
-    usual = float(np.median(amount[known])) if known.any() else 1.0
+    """The amounts over the median of those above 0; 1 where one is not known, and in the room.
+
+    What earns nothing, or loses, is worth LEAST_UNITS, so that no power of it is absurd.
+    """
+    earning = amount[amount > 0]
+    usual = np.float32(np.median(earning)) if len(earning) else np.float32(1.0)
     units = np.ones(num_rows, np.float32)
-    np.divide(amount, np.float32(usual), out=units[: len(amount)], where=known)
+    known = ~np.isnan(amount)
+    units[: len(amount)][known] = np.maximum(amount[known] / usual, LEAST_UNITS)
     return units
 
 

@@ -16,6 +16,8 @@ from online.stages.places import pins_of, room_of
 from online.stages.selectors import dice
 from online.stages.sources import profile
 from online.stages.vectors import top_allowed
+from online.together.queries import CandidatesTogether, Queries
+from online.together.ragged import Lists
 from online.types import Candidates, Found, Indexes, Query, Scores, Selection, Selector
 
 NAME: Final = "fresh"
@@ -112,6 +114,16 @@ class FirstChance:
         propensities = chosen.propensities.copy()
         propensities[-1] = 1.0 / len(pool)
         return Selection(np.append(places[:-1], drawn), propensities)
+
+    def select_together(
+        self, queries: Queries, candidates: CandidatesTogether, scores: Scores
+    ) -> Lists | None:
+        """As the selector itself does: nothing is drawn for requests that explore nothing."""
+        ask = getattr(self.inner, "select_together", None)
+        found: Lists | None = None
+        if ask is not None and not queries.each[0].request.explores:
+            found = ask(queries, candidates, scores)
+        return found
 
     def _pool(
         self, query: Query, candidates: Candidates, places: NDArray[np.intp]

@@ -11,14 +11,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from online.offering.allowed import allows
+from online.offering.allowed import allowed_where, allows, mask_of
 from online.offering.offer import Cap, Pin
-from online.types import Candidates, Degraded, Found, Indexes, Query, Scores, Selection
+from online.types import Candidates, Degraded, Found, Indexes, Mask, Query, Scores, Selection
 
 FROM_FALLBACK: Final = -1
 FROM_PIN: Final = -2
 DEEPER: Final = 4
+DEEPEST: Final = 4_096
+"""At most so many items of the fallback are looked at in one look."""
+
+MAX_LOOKS: Final = 12
 UNLIMITED: Final = 2**31
+
+Find = Callable[[Query, int], Found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,14 @@ class Room:
         """The groups of each item, one a cap."""
         return list(zip(*(cap.group[items].tolist() for cap in self.caps), strict=True))
 
+    def open_items(self, num_items: int) -> Mask:
+        """Which of the first `num_items` items there is room for, shape (num_items,)."""
+        mask = np.ones(num_items, bool)
+        for cap, taken in zip(self.caps, self._taken, strict=True):
+            full = [group for group, num in taken.items() if group >= 0 and num >= cap.count]
+            mask &= ~np.isin(cap.group[:num_items], full)
+        return mask
+
     def add(self, item: int) -> None:
         """Count the item, room or not."""
         for cap, taken in zip(self.caps, self._taken, strict=True):
@@ -118,11 +132,11 @@ def best_fitting(query: Query, candidates: Candidates, scores: Scores) -> Select
     return Selection(chosen, np.ones(len(chosen), np.float32))
 
 
-def fill(query: Query, ranking: Ranking, find: Callable[[int], Found]) -> Ranking:
+def fill(query: Query, ranking: Ranking, find: Find) -> Ranking:
     """The ranking with pins on their slots, and below it what `find` finds if it is too short.
 
-    `find` gives the best so many items of the fallback; it is asked for more while the caps
-    leave too few of them.
+    `find` gives the best so many items of the fallback for a query; it is asked for more while the
+    caps leave too few of them.
     """
     pins = pins_of(query)
     num_missing = query.num_wanted - len(pins) - len(ranking.chosen)
@@ -139,28 +153,45 @@ def nothing_chosen(num_sources: int) -> Ranking:
     return Ranking(candidates, nothing, nothing, np.zeros(0, np.intp), ())
 
 
-def _extra(query: Query, chosen: list[int], find: Callable[[int], Found]) -> Indexes:
+def _extra(query: Query, chosen: list[int], find: Find) -> Indexes:
     """Items of the fallback beside those chosen, as far as they fit.
 
     Caps that are not firm give way when all that is allowed does not fill the slate.
     """
-    limit, caps = query.num_wanted, query.offer.caps
-    while True:
-        found = find(limit).items
-        rest = found[~np.isin(found, chosen)]
-        num_missing = query.num_wanted - len(chosen)
-        extra = rest[room_of(caps, chosen).take(rest, num_missing)]
-        if len(extra) == num_missing:
-            return extra
-        if len(found) == limit:
-            limit *= DEEPER
-            continue
-        firm = tuple(cap for cap in caps if cap.is_firm)
-        if len(firm) == len(caps):
-            return extra
-        rest = rest[~np.isin(rest, extra)]
-        room = room_of(firm, [*chosen, *extra.tolist()])
-        return np.concatenate((extra, rest[room.take(rest, num_missing - len(extra))]))
+    caps = query.offer.caps
+    firm = tuple(cap for cap in caps if cap.is_firm)
+    extra = _fitting(query, caps, chosen, find)
+    if len(chosen) + len(extra) >= query.num_wanted or len(firm) == len(caps):
+        return extra
+    below = _fitting(query, firm, [*chosen, *extra.tolist()], find)
+    return np.concatenate((extra, below))
+
+
+def _fitting(query: Query, caps: tuple[Cap, ...], chosen: list[int], find: Find) -> Indexes:
+    """The first items of the fallback that these caps leave room for beside those chosen.
+
+    Each look leaves out what has no room any more; the last is when nothing has. What MAX_LOOKS do
+    not find is left out too: the answer is in time rather than full.
+    """
+    room, taken, limit = room_of(caps, chosen), list(chosen), query.num_wanted
+    for look in range(MAX_LOOKS):
+        if look:
+            query, limit = _open(query, room, taken), min(DEEPER * limit, DEEPEST)
+            if not query.allowed.size:
+                break
+        found = find(query, limit).items
+        rest = found[~np.isin(found, taken)]
+        taken += rest[room.take(rest, query.num_wanted - len(taken))].tolist()
+        if len(taken) >= query.num_wanted or len(found) < limit:
+            break
+    return np.array(taken[len(chosen) :], np.int32)
+
+
+def _open(query: Query, room: Room, taken: list[int]) -> Query:
+    """The query for those items alone that there is room for."""
+    mask = mask_of(query.allowed) & room.open_items(query.allowed.num_items)
+    mask[taken] = False
+    return replace(query, offer=replace(query.offer, allowed=allowed_where(mask)))
 
 
 def _extended(ranking: Ranking, extra: Indexes) -> Ranking:

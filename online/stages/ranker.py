@@ -22,6 +22,9 @@ from feature_store.ranking import (
     ranking_features,
 )
 from online.errors import SnapshotError
+from online.together.features import features_together
+from online.together.queries import CandidatesTogether, Queries
+from online.together.ragged import Lists, sortable, starts_of
 from online.types import Candidates, Indexes, Query, Scores
 
 
@@ -57,14 +60,50 @@ class Ranker:
             self.observe(query, candidates.items, features)
         return probability
 
+    def score_together(self, queries: Queries, candidates: CandidatesTogether) -> Scores:
+        """The same for the candidates of many queries: one run of the network."""
+        if not len(candidates.lists.items):
+            return np.zeros(0, np.float32)
+        scores = candidates.rated(self.rated)
+        features = features_together(queries, candidates.lists, self.columns, scores)
+        probability: Scores = self.session.run(None, {"features": features})[0]
+        if self.observe is not None:
+            for number, query in enumerate(queries.each):
+                own = slice(*candidates.lists.starts[number : number + 2].tolist())
+                self.observe(query, candidates.lists.items[own], features[own])
+        return probability
+
+    def main_sources_together(
+        self, _queries: Queries, candidates: CandidatesTogether, chosen: Lists
+    ) -> NDArray[np.intp]:
+        """As `main_sources`, `chosen` being places among all candidates."""
+        owners, num_owners = candidates.lists.owner, len(chosen.starts) - 1
+        ranks = np.full((len(candidates.scores), len(chosen.items)), len(owners) + 2, np.intp)
+        for row, scores in zip(ranks, candidates.scores, strict=True):
+            found = np.flatnonzero(~np.isnan(scores))
+            own = scores[chosen.items]
+            has = ~np.isnan(own)
+            keys = np.sort(sortable(owners[found], scores[found], np.zeros(1, np.int64), 1))
+            wanted = sortable(chosen.owner[has], own[has], np.zeros(1, np.int64), 1)
+            starts = starts_of(owners[found], num_owners)
+            ranked = np.searchsorted(keys, wanted, "right") - starts[chosen.owner[has]]
+            row[has] = np.where(own[has] > 0, ranked, len(owners) + 1)
+        rows: NDArray[np.intp] = ranks.argmin(axis=0)
+        return rows
+
     def main_sources(
         self, _query: Query, candidates: Candidates, positions: NDArray[np.intp]
     ) -> NDArray[np.intp]:
-        """The source that ranked each candidate highest, shape (positions,)."""
+        """The source that ranked each candidate highest, shape (positions,).
+
+        A rank counts all that the source values at least as much, so that one that tells nothing
+        apart ranks nothing high. A score of 0 or less ranks below every other.
+        """
         scores = candidates.scores
         chosen = scores[:, positions]
-        ranks = np.count_nonzero(scores[:, None, :] > chosen[:, :, None], axis=2)
-        ranks[np.isnan(chosen)] = len(candidates) + 1
+        ranks = np.count_nonzero(scores[:, None, :] >= chosen[:, :, None], axis=2)
+        ranks[chosen <= 0] = len(candidates) + 1
+        ranks[np.isnan(chosen)] = len(candidates) + 2
         rows: NDArray[np.intp] = ranks.argmin(axis=0)
         return rows
 

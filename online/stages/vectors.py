@@ -6,7 +6,6 @@ items, and vectors that are not in lists are compared from the longest on until 
 nearer. FAISS pads short answers with -1; those never leave this module.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,8 +13,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from online.columns import highest
 from online.offering.allowed import allows, few_allowed, mask_of
 from online.offering.offer import AllowedSet
+from online.recent import Recent
 from online.types import Found, Indexes, Query, Scores
 
 NEARLY_ALL: Final = 0.8
@@ -36,7 +37,7 @@ Vector = NDArray[np.float32]
 def top(items: Indexes, scores: Scores, limit: int) -> Found:
     """The `limit` highest scores, best first; ties go to the lower index."""
     if len(items) > limit:
-        kept = np.argpartition(-scores, limit - 1)[:limit]
+        kept = highest(items, scores, limit)
         items, scores = items[kept], scores[kept]
     order = np.lexsort((items, -scores))
     return Found(items[order], scores[order])
@@ -49,28 +50,12 @@ def top_allowed(query: Query, items: Indexes, scores: Scores, limit: int) -> Fou
     """
     reach = limit + len(query.blocked) + limit // 4
     if query.only is None and query.allowed.share > NEARLY_ALL and len(items) > 2 * reach:
-        high = np.argpartition(-scores, reach - 1)[:reach]
+        high = highest(items, scores, reach)
         high = high[allows(query, items[high])]
         if len(high) >= limit:
             return top(items[high], scores[high], limit)
     mask = allows(query, items)
     return top(items[mask], scores[mask], limit)
-
-
-@dataclass(slots=True)
-class _Recent:
-    """What was prepared for the allowed sets used of late."""
-
-    plans: OrderedDict[AllowedSet, Any] = field(default_factory=OrderedDict)
-
-    def get(self, allowed: AllowedSet, make: Any) -> Any:
-        """The plan of a set, made at its first use."""
-        plan = self.plans.get(allowed)
-        if plan is None:
-            plan = self.plans[allowed] = make(allowed)
-            while len(self.plans) > MAX_PLANS:
-                self.plans.popitem(last=False)
-        return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +85,7 @@ class VectorIndex:
 
     index: faiss.Index
     vectors: Vector
-    _recent: _Recent = field(default_factory=_Recent)
+    _recent: Recent[AllowedSet, Any] = field(default_factory=lambda: Recent(MAX_PLANS))
     _lists: list[_Lists | None] = field(default_factory=list)
     _flat: list[tuple[Indexes, Vector] | None] = field(default_factory=list)
 
@@ -134,7 +119,8 @@ class VectorIndex:
 
     def _search_lists(self, lists: _Lists, query: Query, vector: Vector, limit: int) -> Found:
         """The nearest lists that hold enough allowed items, by what the index was tuned to need."""
-        plan: _ListPlan = self._recent.get(query.allowed, lambda one: _plan_lists(lists, one))
+        allowed = query.allowed
+        plan: _ListPlan = self._recent.get(allowed, lambda: _plan_lists(lists, allowed))
         nearness = lists.centroids[plan.lists] @ vector
         order = np.argsort(-nearness)
         held = np.cumsum(plan.sizes[order])
@@ -182,7 +168,7 @@ class VectorIndex:
 
     def _search_longest(self, query: Query, vector: Vector, limit: int) -> Found:
         """Exact: an inner product is at most the product of the lengths (Cauchy and Schwarz)."""
-        order, lengths = self._recent.get(query.allowed, self._by_length)
+        order, lengths = self._recent.get(query.allowed, lambda: self._by_length(query.allowed))
         reach = float(np.linalg.norm(vector))
         items, scores = np.zeros(0, np.int32), np.zeros(0, np.float32)
         for start in range(0, len(order), CHUNK):
@@ -200,6 +186,11 @@ class VectorIndex:
         lengths = np.linalg.norm(self.vectors[items], axis=1)
         order = np.argsort(-lengths, kind="stable")
         return items[order], lengths[order]
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the index compares with every vector."""
+        return self._open_flat() is not None
 
     def _open_flat(self) -> tuple[Indexes, Vector] | None:
         """What an index without lists compares with: some of the items, and their vectors."""
@@ -222,15 +213,14 @@ def _first_allowed(query: Query, found: NDArray[np.int64], scores: Scores, limit
 
 
 def _read_flat(index: Any) -> tuple[Indexes, Vector] | None:
-    """The ids and vectors of a flat index under ids of its own; None for one of another kind."""
-    if not isinstance(index, faiss.IndexIDMap):
-        return None
-    flat = faiss.downcast_index(index.index)
+    """The ids and vectors of a flat index; None for one of another kind."""
+    has_ids = isinstance(index, faiss.IndexIDMap)
+    flat = faiss.downcast_index(index.index) if has_ids else index
     if not isinstance(flat, faiss.IndexFlat):
         return None
-    items = faiss.vector_to_array(index.id_map).astype(np.int32)
+    ids = faiss.vector_to_array(index.id_map) if has_ids else np.arange(flat.ntotal)
     vectors = faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d)
-    return items, vectors.reshape(flat.ntotal, flat.d)
+    return ids.astype(np.int32), vectors.reshape(flat.ntotal, flat.d)
 
 
 def _read_lists(index: Any) -> _Lists | None:

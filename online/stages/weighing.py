@@ -12,7 +12,9 @@ import numpy as np
 
 from feature_store.schema import MICROSECONDS_PER_DAY
 from online.offering.allowed import contains, holds
-from online.offering.offer import Objective
+from online.offering.offer import Objective, Offer
+from online.together.queries import CandidatesTogether, Queries
+from online.together.ragged import places_among
 from online.types import Candidates, Indexes, Query, Scores
 
 FRESH_DAYS: Final = 60.0
@@ -23,15 +25,34 @@ def weigh(query: Query, candidates: Candidates, scores: Scores) -> Scores:
 
     A factor multiplies a positive score; of a negative one it takes as much away, or adds it.
     """
-    for weighting in query.offer.weightings:
-        hit = holds(weighting.items, candidates.items)
-        scores = _multiplied(scores, hit, weighting.factor)
-    if query.offer.objective is not None:
-        factors = worth(query.offer.objective, candidates.items, query.time)
-        scores = scores + np.abs(scores) * (factors - np.float32(1.0))
+    scores = _ruled(query.offer, query.time, candidates.items, scores)
     fatigue = query.placement.fatigue
     if fatigue is not None and len(query.tired):
         scores = _multiplied(scores, contains(query.tired, candidates.items), fatigue.factor)
+    return scores
+
+
+def weigh_together(queries: Queries, candidates: CandidatesTogether, scores: Scores) -> Scores:
+    """The same for the candidates of many queries."""
+    one, found = queries.each[0], candidates.lists
+    scores = _ruled(one.offer, one.time, found.items, scores)
+    fatigue = one.placement.fatigue
+    if fatigue is not None and fatigue.factor:
+        owner = np.repeat(np.arange(len(queries)), [len(query.tired) for query in queries.each])
+        tired = queries.keys(owner, np.concatenate([query.tired for query in queries.each]))
+        hit = np.zeros(len(scores), bool)
+        hit[places_among(queries.keys(found.owner, found.items), tired)] = True
+        scores = _multiplied(scores, hit, fatigue.factor)
+    return scores
+
+
+def _ruled(offer: Offer, time: int, items: Indexes, scores: Scores) -> Scores:
+    """The scores after boosts and buries, and what a sale is worth."""
+    for weighting in offer.weightings:
+        scores = _multiplied(scores, holds(weighting.items, items), weighting.factor)
+    if offer.objective is not None:
+        factors = worth(offer.objective, items, time)
+        scores = scores + np.abs(scores) * (factors - np.float32(1.0))
     return scores
 
 

@@ -1,13 +1,28 @@
 """The filter language: what is understood, what is refused and where, and what it lets through."""
 
+from dataclasses import replace
+from functools import partial
+from time import process_time
+
 import numpy as np
 import pytest
 
-from feature_store.bundle import open_bundle
+from feature_store.bundle import open_bundle, string_table
+from online.delta.parts import part_of
 from online.errors import RequestError
-from online.offering.attributes import items_where, open_attributes
-from online.offering.expression import MAX_DEPTH, AllOf, AnyOf, Not, Restriction, parse
-from tests.online.shops import items, open_shop
+from online.offering.attributes import cost_of, items_where, open_attributes
+from online.offering.expression import (
+    MAX_DEPTH,
+    MAX_WILDCARDS,
+    AllOf,
+    AnyOf,
+    Not,
+    Restriction,
+    parse,
+)
+from online.recent import Recent
+from online.types import Cause, Degraded
+from tests.online.shops import items, number, open_shop, request
 from tests.worlds import NUM_ITEMS, UNAVAILABLE, World, item_id, price
 
 
@@ -55,6 +70,7 @@ def test_it_is_understood_as_aip_160_says(text: str, tree: object) -> None:
         ("price < 5 OR OR", 14),
         ("price ! 5", 7),
         ("(" * (MAX_DEPTH + 1) + "price<5", MAX_DEPTH + 1),
+        ("tags:a* " * (MAX_WILDCARDS + 1), 8 * MAX_WILDCARDS + 6),
         ("price < 5 AND colour = red", 15),
         ("price : 5", 1),
         ("price < cheap", 1),
@@ -139,3 +155,54 @@ def test_nothing_allowed_gives_nothing(pristine_world: World) -> None:
     slate = open_shop(pristine_world).ask(2, filter="price > 1000")
     assert not slate.items
     assert not slate.degraded
+
+
+def test_what_is_no_pattern_is_not_counted_as_one() -> None:
+    for text in ('brand = "a*"', "brand:*", "tags:*"):
+        assert isinstance(parse(" ".join([text] * (MAX_WILDCARDS + 1))), AllOf)
+
+
+def test_a_pattern_is_matched_once_and_in_a_time_that_does_not_explode() -> None:
+    names = sorted(f"{number:05} {'a' * 60}" for number in range(2_000))
+    attributes = part_of({}).attributes
+    numbers = np.arange(len(names), dtype=np.int32)
+    attributes = replace(attributes, brands=string_table(names), brand=numbers)
+    text = "brand:*" + "a*" * 30 + "b"
+    started_s = process_time()
+    assert not items_where(parse(text), attributes).any()
+    assert process_time() - started_s < 5
+    assert (attributes.brands, text.removeprefix("brand:")) in attributes.matched
+    assert items_where(parse("brand:0001*"), attributes).sum() == 10
+    assert cost_of(parse(text), attributes) > 10 * cost_of(parse("brand=b"), attributes)
+
+
+def test_what_was_asked_for_longest_ago_goes_first() -> None:
+    recent: Recent[int, int] = Recent(2)
+    made: list[int] = []
+
+    def make(number: int) -> int:
+        made.append(number)
+        return -number
+
+    for key in (1, 2, 1, 3, 1, 2):
+        assert recent.get(key, partial(make, key)) == -key
+    assert made == [1, 2, 3, 2]
+    assert 3 not in recent
+
+
+def test_an_answer_that_cannot_wait_compiles_no_dear_filter(
+    pristine_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = open_shop(pristine_world)
+    late, asked = Degraded("source.als", Cause.TIMED_OUT), request(filter="price < 20")
+    monkeypatch.setattr("online.offering.shop.CHEAP", 0)
+    slate = shop.engine.recommend_popular(asked, late)
+    assert not slate.items
+    assert slate.degraded == (late, Degraded("filter", Cause.SKIPPED))
+    shop.engine.recommend(asked)
+    slate = shop.engine.recommend_popular(asked, late)
+    assert slate.degraded == (late,)
+    assert slate.items
+    assert all(price(number(item)) < 20 for item in items(slate))
+    with pytest.raises(RequestError, match="needs a comparison"):
+        shop.engine.recommend_popular(replace(asked, filter="price"), late)

@@ -173,3 +173,13 @@ def test_a_drawn_slot_says_how_likely_it_was(engine: Engine) -> None:
 def test_what_is_drawn_by_nobody_is_certain(engine: Engine) -> None:
     slate = ask(engine, "home", 0, page_size=6)
     assert {item.propensity for item in slate.items} == {1.0}
+
+
+@pytest.mark.parametrize("placement", ["email", "home", "new_arrivals", "product_similar"])
+def test_together_they_get_what_each_gets(engine: Engine, placement: str) -> None:
+    requests = [
+        Request(HORIZON_TIME, placement, PSEUDONYMS.digest(f"u{n}"), page_size=6) for n in range(35)
+    ]
+    slates = engine.recommend_many(requests)
+    assert slates == [engine.recommend(request) for request in requests]
+    assert any(map(new_in, slates))

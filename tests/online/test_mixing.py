@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from feature_store.schema import CORPORA, Corpus
 from online.corpora import num_places, quotas_of
 from online.engine import Engine
+from online.explain.explaining import Verdict
+from online.explain.findings import Standing
 from online.known import Known
 from online.mixing import Offered, mix, product_values
 from online.types import Cause, Degraded, Query, Quota, Reason, Request, Slate, SlateItem
 from tests.online.shops import TestShop, open_shop, request
-from tests.worlds import NUM_ITEMS, World
+from tests.worlds import NUM_ITEMS, World, item_id
 
 PRODUCT, CONTENT, COUPON = CORPORA
 
@@ -41,6 +43,11 @@ class ArrayShelf:
             for place in best
         )
 
+    def stand(
+        self, query: Query, known: Known, slate: tuple[SlateItem, ...], item_id: str
+    ) -> Standing | None:
+        return None
+
 
 @dataclass(frozen=True)
 class BrokenShelf:
@@ -51,6 +58,11 @@ class BrokenShelf:
     def recommend(
         self, query: Query, known: Known, slate: tuple[SlateItem, ...], num: int
     ) -> tuple[SlateItem, ...]:
+        raise ValueError("damaged")
+
+    def stand(
+        self, query: Query, known: Known, slate: tuple[SlateItem, ...], item_id: str
+    ) -> Standing | None:
         raise ValueError("damaged")
 
 
@@ -134,6 +146,26 @@ def test_a_pin_keeps_its_slot(pristine_world: World) -> None:
     assert counts(slate) == (3, 5, 0)
 
 
+def test_only_what_is_in_the_mixed_slate_is_selected(shop: TestShop) -> None:
+    corpora = (Quota(PRODUCT, 5), Quota(CONTENT, 3))
+    slate = shop.ask(1, page_size=8, corpora=corpora)
+    shown = {item.item: item for item in slate.items if item.corpus is PRODUCT}
+    assert len(shown) == 5
+    asked = request(1, page_size=8, corpora=corpora)
+    for place in range(NUM_ITEMS):
+        found = shop.engine.explain(asked, item_id(place))
+        assert (found.verdict is Verdict.SELECTED) == (item_id(place) in shown)
+        reason = shown[item_id(place)].reason if item_id(place) in shown else None
+        assert found.reason == reason
+
+
+def test_a_product_is_filtered_where_the_request_has_no_places_for_it(shop: TestShop) -> None:
+    found = shop.engine.explain(request(1, corpora=(Quota(CONTENT, 3),)), "p01")
+    assert found.verdict is Verdict.FILTERED
+    assert found.rank == 0
+    assert "corpora" in [one.name for one in found.filters if not one.kept]
+
+
 def test_a_shelf_that_fails_or_lacks_is_named_and_products_fill(pristine_world: World) -> None:
     opened = open_shop(pristine_world)
     opened.engine.snapshot = replace(opened.engine.snapshot, shelves={CONTENT: BrokenShelf()})
@@ -148,7 +180,7 @@ def test_a_shelf_that_fails_or_lacks_is_named_and_products_fill(pristine_world: 
 def test_the_answer_for_a_stuck_pipeline_keeps_the_quota_of_products(shop: TestShop) -> None:
     engine: Engine = shop.engine
     asked = request(1, corpora=(Quota(PRODUCT, 4), Quota(CONTENT, 2)))
-    slate = engine.recommend_popular(asked, Degraded("engine", Cause.TIMED_OUT))
+    slate = engine.recommend_popular(asked, Degraded("engine", Cause.TIMED_OUT), Known())
     assert counts(slate) == (4, 0, 0)
     assert slate.degraded == (Degraded("engine", Cause.TIMED_OUT),)
 

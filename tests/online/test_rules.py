@@ -1,18 +1,22 @@
 """The shop's rules: read strictly, and in force exactly where and when they say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from feature_store.bundle import open_bundle
 from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.errors import TrainingDataError
 from offline.rules import load_rules
 from online.errors import RuleError
 from online.offering.offer import Objective
 from online.offering.rules import read_rules, write_rules
+from online.offering.shop import LEAST_UNITS, Shop
+from online.snapshot import open_snapshot
 from online.stages.weighing import worth
 from tests.online.shops import groups_of, items, number, open_shop
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, UNAVAILABLE, World, is_even
@@ -169,6 +173,24 @@ def test_worth_is_the_product_of_powers() -> None:
     )
     found = worth(objective, np.array([0, 1], np.int32), 0)
     assert found.tolist() == pytest.approx([2.0, 2 * 0.5 * 0.25])
+
+
+def test_what_loses_money_is_worth_less_than_what_is_usual(pristine_world: World) -> None:
+    """Margins known, unknown, none and below 0; the one half of the median is worth half."""
+    snapshot = open_snapshot(open_bundle(pristine_world.bundle))
+    margin = np.full(NUM_ITEMS, 0.2, np.float32)
+    margin[:5] = [np.nan, 0.0, -0.5, 0.1, 1e-6]
+    attributes = replace(
+        snapshot.shop.attributes, price=np.full(NUM_ITEMS, 10, np.float32), margin=margin
+    )
+    rules = read_rules(
+        {"rules": [{"action": "objective", "margin": 1}]}, tuple(snapshot.placements)
+    )
+    shop = Shop(snapshot.catalog, attributes, snapshot.placements, rules, attributes)
+    objective = shop.offer("home", HORIZON_TIME).objective
+    assert objective is not None
+    least = float(LEAST_UNITS)
+    assert objective.margin[:6].tolist() == pytest.approx([1.0, least, least, 0.5, least, 1.0])
 
 
 def test_pins_stand_on_their_slots(pristine_world: World) -> None:

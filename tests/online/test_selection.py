@@ -117,6 +117,40 @@ def test_propensities_are_the_frequencies() -> None:
             assert abs(count - expected) < 5 * np.sqrt(expected)
 
 
+@pytest.mark.parametrize(("num_wanted", "share"), [(5, 0.1), (7, 0.2), (1, 0.3)])
+def test_a_fraction_of_a_slot_is_explored_as_often(num_wanted: int, share: float) -> None:
+    """Nobody asks, each time with another seed: every place's propensities are its frequencies."""
+    everything, scores = candidates()
+    query = replace(question(0.0, explore_share=share), num_wanted=num_wanted)
+    counts: Counter[tuple[int, int]] = Counter()
+    propensity: dict[tuple[int, int], float] = {}
+    best, num_best, num_draws = np.argsort(-scores)[:num_wanted].tolist(), 0, 20_000
+    for seed in range(num_draws):
+        request = replace(query.request, user=b"", session=b"", seed=seed)
+        chosen = Varied(likeness()).select(replace(query, request=request), everything, scores)
+        slate = chosen.positions.tolist()
+        assert len(set(slate)) == num_wanted
+        num_best += slate == best
+        for key, value in zip(enumerate(slate), chosen.propensities.tolist(), strict=True):
+            counts[key] += 1
+            assert propensity.setdefault(key, value) == value
+    assert num_best < num_draws
+    for place in range(num_wanted):
+        found = {key: count for key, count in counts.items() if key[0] == place}
+        assert sum(propensity[key] for key in found) == pytest.approx(1, abs=1e-5)
+        for key, count in found.items():
+            expected = num_draws * propensity[key]
+            assert abs(count - expected) < 5 * np.sqrt(expected)
+
+
+def test_nobody_is_drawn_for_by_the_seed(pristine_world: World) -> None:
+    shop = open_shop(pristine_world, explore_share=0.2)
+    drawn = [tuple(items(shop.ask(explores=True, seed=seed))) for seed in (1, 2, 1)]
+    assert drawn[0] == drawn[2] != drawn[1]
+    known = [tuple(items(shop.ask(2, explores=True, seed=seed))) for seed in (1, 2)]
+    assert known[0] == known[1]
+
+
 def test_a_cap_holds_whatever_is_drawn(pristine_world: World) -> None:
     cap = {"action": "cap", "by": "brand", "count": 5}
     shop = open_shop(pristine_world, cap, explore_share=0.3)
