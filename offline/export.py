@@ -149,7 +149,14 @@ def _rows(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m offline export`."""
     parser.add_argument("--alias", default="champion", help="model to use (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--out", type=Path, help="folder to write into")
+    where.add_argument(
+        "--abandon",
+        type=Path,
+        metavar="DIR",
+        help="this export is not sent: free the money set aside for its coupons, write nothing",
+    )
     parser.add_argument("--placement", default="email", help="default: %(default)s")
     parser.add_argument("--page-size", type=int, default=20, help="items a user (default: 20)")
     parser.add_argument("--locale", default="en", help="language of the reasons (default: en)")
@@ -159,7 +166,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Resolve the alias, open its bundle and write the mails or slates."""
-    if args.campaign is not None:
+    if args.abandon is not None or args.campaign is not None:
         return campaigns.run(args)
     home = Home.from_arguments(args)
     registry = Registry(home.path, home.tracking_uri)

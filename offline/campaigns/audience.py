@@ -34,12 +34,16 @@ _COMPARE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Where people are looked up: the tables, the store, the key, and up to which instant."""
+    """Where people are looked up: the tables, the store, the key, and up to which instant.
+
+    `former` is that of the key before, while it is rotated.
+    """
 
     tables: Path
     store: OnlineStore
     pseudonymizer: Pseudonymizer
     end_time: int
+    former: Pseudonymizer | None = None
 
 
 def find_people(audience: Audience, known: Known) -> pl.DataFrame:

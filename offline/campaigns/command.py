@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from feature_store.registry import Registry
+from offline.campaigns.abandoning import abandon
 from offline.campaigns.exporting import Job, export_campaign
 from offline.campaigns.fields import described
 from offline.campaigns.planning import Shard
@@ -37,8 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export the campaign; exit code 0 when it is whole."""
+    """Export the campaign, or abandon an export; exit code 0 when it is whole, or gone."""
     home = Home.from_arguments(args)
+    if args.abandon is not None:
+        num_sums = abandon(home, args.abandon)
+        print(f"{num_sums:,} sums that {args.abandon} held are free; do not send it")
+        return 0
     campaign = read_campaign(args.campaign)
     if args.preview is not None:
         campaign = replace(campaign, preview_users=args.preview)

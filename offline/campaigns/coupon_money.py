@@ -4,8 +4,8 @@ A part of an export is one mailing: what its coupons cost on average is reserved
 written, and what the budgets do not hold is left out of its mails, the last mails first. What was
 decided is noted before it is reserved, so that an export that is stopped decides the same again. A
 claim from a mail names its mailing, and uses up what was set aside by its face value. What nobody
-claims is free again after some days: an export that is never sent costs nothing. It knows no
-engine.
+claims is free again after some days, or at once when the export is abandoned or its campaign is
+exported anew for the same instant. It knows no engine.
 """
 
 import json
@@ -82,8 +82,9 @@ class Purse:
     def keep(self, number: int, mails: pl.DataFrame, note: Path) -> pl.DataFrame:
         """The mails of a part, with `mailing` and the coupons whose cost is reserved, no others.
 
-        Raises LedgerError.
+        What is due in the ledger is free again first. Raises LedgerError.
         """
+        self.ledger.expire(self.read_clock())
         priced = self._priced(mails)
         while True:
             allowed = json.loads(note.read_bytes()) if note.exists() else self._affordable(priced)
@@ -174,6 +175,15 @@ class Purse:
         rank = pl.int_range(1, pl.len() + 1).over("pseudonym").cast(pl.Int32)
         mailing = pl.lit(self.mailing(number)).alias("mailing")
         return stays.with_columns(rank.alias("rank"), mailing).select(mails.columns)
+
+
+def release_mailings(ledger: Ledger, prefix: str) -> int:
+    """Free what is set aside for the mailings whose names begin so; of how many accounts.
+
+    Raises LedgerError.
+    """
+    of_pages = expectation_name(prefix, "").removesuffix("/")
+    return ledger.release_all_expected(of_pages) + ledger.release_all_expected(f"mails/{prefix}")
 
 
 def accounts_spent(accounts: Mapping[str, object], name: str) -> int:

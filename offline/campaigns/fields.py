@@ -8,6 +8,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 from online.errors import RequestError
@@ -124,13 +125,14 @@ def subject(value: Any) -> str:
     return str(value)
 
 
-def variables(subject_line: str) -> list[str]:
+@cache
+def variables(subject_line: str) -> tuple[str, ...]:
     """The names of the variables of a subject line."""
     names = [name for _, name, _, _ in string.Formatter().parse(subject_line) if name is not None]
     for name in names:
         if not name.isidentifier():
             raise ValueError(f"{{{name}}} is no name of a variable")
-    return names
+    return tuple(names)
 
 
 ROOT: Final = (

@@ -6,16 +6,19 @@ The engine is asked exactly what the server would be asked at that instant. It k
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
+from feature_store.coupons import MAIL
 from feature_store.schema import Corpus
 from offline.campaigns.campaign import Arm, Campaign
 from offline.campaigns.fields import variables
 from offline.campaigns.planning import OWN_VARIABLES
 from offline.ingest.tables import TIME
+from online.coupons.frozen import FrozenUse
 from online.engine import Engine
 from online.explain import reasons
 from online.feedback.attribution import REQUEST_ID_BYTES, Attribution, TokenSigner
@@ -68,16 +71,61 @@ LEFT_OUT_SCHEMA: Final = pl.Schema(
 
 NOTHING: Final = "nothing_to_say"
 
-Mails = list[tuple[object, ...]]
+HEAD: Final = (
+    "user", "pseudonym", "arm", "language", "subject", "tracking_token", "model_version",
+)  # fmt: skip
+PLACE: Final = (
+    "slot", "rank", "item", "title", "category", "price", "image_url", "url", "reason_code",
+    "reason_text", "terms", "score", "source", "propensity",
+)  # fmt: skip
+"""What is the same for all places of a mail, and what is each place's own."""
+
 Look = tuple[str, str, float | None, str, str]
 """Title, category, price, image and link."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mails:
+    """Mails as rows of HEAD, and the places of all of them as rows of PLACE."""
+
+    heads: list[tuple[str, ...]] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    places: list[tuple[object, ...]] = field(default_factory=list)
+
+    def frame(self, campaign: str, time: int) -> pl.DataFrame:
+        """One row a place, as MAIL_SCHEMA."""
+        if not self.heads:
+            return pl.DataFrame(schema=MAIL_SCHEMA)
+        mail = np.repeat(np.arange(len(self.heads)), self.lengths)
+        of_place = _columns(self.places, PLACE)
+        return (
+            _columns(self.heads, HEAD)[mail]
+            .hstack(of_place)
+            .select(
+                pl.col(name) if name in HEAD + PLACE else made.cast(MAIL_SCHEMA[name]).alias(name)
+                for name, made in _made(campaign, time)
+            )
+        )
+
+
+def _columns(rows: list[tuple[Any, ...]], names: tuple[str, ...]) -> pl.DataFrame:
+    """Rows as a frame: by columns, which is many times faster than by rows."""
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return pl.DataFrame([pl.Series(name, values, MAIL_SCHEMA[name]) for name, values in columns])
+
+
+def _made(campaign: str, time: int) -> Iterator[tuple[str, pl.Expr]]:
+    """The columns that are the same for all mails; the money for coupons is settled later."""
+    same = {"campaign": pl.lit(campaign), "send_time": pl.lit(time, pl.Int64())}
+    for name in MAIL_SCHEMA:
+        yield name, same.get(name, pl.lit(None))
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
     """Writes the mails of one campaign. `time` is the instant of all requests, microseconds UTC.
 
-    `columns` are the names of the plan's variables.
+    `columns` are the names of the plan's variables; `use` is what the engine's coupons go by.
     """
 
     campaign: Campaign
@@ -85,27 +133,27 @@ class Writer:
     tokens: TokenSigner
     time: int
     columns: tuple[str, ...] = ()
+    use: FrozenUse | None = None
 
     def write(self, plan: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The mails and the left out of some rows of a plan, as MAIL_SCHEMA, LEFT_OUT_SCHEMA."""
-        rows: Mails = []
+        mails = _Mails()
         silent: list[tuple[str, str, str, str]] = []
         people = plan.filter(pl.col("left_out").is_null())
         for chunk in people.iter_slices(REQUESTS_PER_CALL):
             some = chunk.to_dicts()
+            if self.use is not None:
+                self.use.hold(some)
             slates = self.engine.recommend_many([self.request(person) for person in some])
             looks = self._looks(slates)
             for person, slate in zip(some, slates, strict=True):
-                mail = self._mail(person, slate, looks)
-                if not mail:
+                if not self._add(mails, person, slate, looks):
                     silent.append((person["user"], person["pseudonym"], person["arm"], NOTHING))
-                rows += mail
         left = plan.filter(pl.col("left_out").is_not_null())
         told = left.select("user", "pseudonym", "arm", reason="left_out")
         quiet = pl.DataFrame(silent, LEFT_OUT_SCHEMA, orient="row")
-        mails = pl.DataFrame(rows, {**MAIL_SCHEMA, "send_time": pl.Int64()}, orient="row")
         left_out = pl.concat([told, quiet]).sort("pseudonym")
-        return mails.with_columns(pl.col("send_time").cast(TIME)), left_out
+        return mails.frame(self.campaign.campaign, self.time), left_out
 
     def request(self, person: dict[str, Any]) -> Request:
         """What the engine is asked for a person of a plan."""
@@ -124,12 +172,12 @@ class Writer:
             diversity=campaign.diversity if arm.diversity is None else arm.diversity,
             corpora=_quotas(campaign),
             languages=(person["language"],) if slots.content else (),
+            channel=MAIL,
         )
 
     def token(self, pseudonym: str, placement: str, model_version: str) -> str:
         """The tracking token of a person's mail: the same however often it is exported."""
-        text = f"{self.campaign.campaign}/{self.time}/{pseudonym}".encode()
-        request_id = hashlib.blake2b(text, digest_size=REQUEST_ID_BYTES).digest()
+        request_id = mail_id(self.campaign.campaign, self.time, pseudonym)
         return self.tokens.sign(Attribution(request_id, placement, model_version))
 
     def _looks(self, slates: Sequence[Slate]) -> dict[str, Look]:
@@ -144,25 +192,29 @@ class Writer:
             for item, index in zip(items, indexes, strict=True)
         }
 
-    def _mail(self, person: dict[str, Any], slate: Slate, looks: Mapping[str, Look]) -> Mails:
-        """The rows of one mail; none when there are too few products to write for."""
-        campaign = self.campaign
-        arm = campaign.arm(person["arm"])
+    def _add(
+        self, mails: _Mails, person: dict[str, Any], slate: Slate, looks: Mapping[str, Look]
+    ) -> bool:
+        """Add a mail; False when there are too few products to write for."""
         num_products = sum(item.corpus is Corpus.PRODUCT for item in slate.items)
-        if num_products < campaign.slots.min_products or not slate.items:
-            return []
-        placement = arm.placement or campaign.placement
+        if num_products < self.campaign.slots.min_products or not slate.items:
+            return False
+        arm, language = self.campaign.arm(person["arm"]), person["language"]
+        placement = arm.placement or self.campaign.placement
         token = self.token(person["pseudonym"], placement, slate.model_version)
         subject = self._subject(person, arm, slate, looks)
-        head = (
-            person["user"], person["pseudonym"], campaign.campaign, person["arm"], self.time,
-            person["language"], subject,
+        mails.heads.append(
+            (
+                person["user"], person["pseudonym"], person["arm"], language, subject, token,
+                slate.model_version,
+            )
         )  # fmt: skip
-        foot = (token, slate.model_version)
-        return [
-            (*head, item.corpus.value, rank, *_shown(item, person["language"], looks), *foot)
+        mails.lengths.append(len(slate.items))
+        mails.places.extend(
+            (item.corpus.value, rank, *_shown(item, language, looks))
             for rank, item in enumerate(slate.items, 1)
-        ]
+        )
+        return True
 
     def _subject(
         self, person: dict[str, Any], arm: Arm, slate: Slate, looks: Mapping[str, Look]
@@ -181,16 +233,29 @@ class Writer:
         return line.format(**values, **dict(zip(OWN_VARIABLES, own, strict=True)))
 
 
+def with_emptied(left_out: pl.DataFrame, written: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """The left out, and those of whose written mails no place is kept."""
+    emptied = written.join(kept.select("pseudonym"), on="pseudonym", how="anti")
+    told = emptied.unique("pseudonym").select("user", "pseudonym", "arm", reason=pl.lit(NOTHING))
+    return pl.concat([left_out, told]).sort("pseudonym")
+
+
+def mail_id(campaign: str, time: int, pseudonym: str) -> bytes:
+    """What the tokens of a person's mail name, of whatever model and plan: 16 bytes."""
+    text = f"{campaign}/{time}/{pseudonym}".encode()
+    return hashlib.blake2b(text, digest_size=REQUEST_ID_BYTES).digest()
+
+
 def _shown(item: SlateItem, language: str, looks: Mapping[str, Look]) -> tuple[object, ...]:
     """The columns from item to propensity."""
     why = (item.reason.code, reasons.text(item.reason, language))
     how = (item.score, item.source, item.propensity)
     card = item.card
     if card is None:
-        return (item.item, *looks[item.item], *why, "", None, None, *how)
+        return (item.item, *looks[item.item], *why, "", *how)
     look = (card.title, card.category, None, card.image_url, card.url)
     terms = str(getattr(card.detail, "terms", ""))
-    return (item.item, *look, *why, terms, None, None, *how)
+    return (item.item, *look, *why, terms, *how)
 
 
 def _look(snapshot: Snapshot, index: int) -> Look:

@@ -26,6 +26,7 @@ from feature_store.durable import flush, replace_file
 from offline.errors import CampaignError
 
 PLAN: Final = "plan"
+FROZEN: Final = "frozen.json"
 MANIFEST: Final = "manifest.json"
 PREVIEW: Final = "preview.html"
 PART: Final = "part-{:05d}"
@@ -42,8 +43,12 @@ class Folder:
 
     path: Path
 
-    def begin(self, asked: dict[str, Any], make_plan: Callable[[], pl.DataFrame]) -> bool:
+    def begin(
+        self, asked: dict[str, Any], make_plan: Callable[[], tuple[pl.DataFrame, dict[str, Any]]]
+    ) -> bool:
         """Write the plan unless there is one of the same question; whether there was.
+
+        What `make_plan` gives beside the plan is what else stays as it was then, as JSON.
 
         Raises CampaignError when the folder holds an export of something else.
         """
@@ -58,13 +63,27 @@ class Folder:
                     "choose another --out, or remove it"
                 )
             return True
-        _write(self.path / f"{PLAN}.parquet", lambda path: make_plan().write_parquet(path))
+        plan, frozen = make_plan()
+        _write(self.path / f"{PLAN}.parquet", plan.write_parquet)
+        _write_json(self.path / FROZEN, frozen)
         _write_json(noted, asked)
         return False
 
-    def people(self, first: int, num: int) -> pl.DataFrame:
-        """Some rows of the plan."""
-        return self.scan_plan().slice(first, num).collect()
+    def frozen(self) -> dict[str, Any]:
+        """What was true when the plan was made."""
+        content: dict[str, Any] = json.loads((self.path / FROZEN).read_bytes())
+        return content
+
+    def people(self, number: int) -> pl.DataFrame:
+        """The rows of the plan that are of a part."""
+        return self.scan_plan().filter(pl.col("part") == number).collect()
+
+    def sizes(self) -> list[int]:
+        """How many people each part has: those of the plan, and those written before an erasure."""
+        counts = self.scan_plan().group_by("part").len().collect()
+        sizes = dict(counts.iter_rows())
+        written = [int(path.stem.rpartition("-")[2]) for path in self.path.glob("part-*.json")]
+        return [sizes.get(one, 0) for one in range(1 + max([0, *sizes, *written]))]
 
     def scan_plan(self) -> pl.LazyFrame:
         """The whole plan."""
@@ -78,33 +97,39 @@ class Folder:
         """Write a part in all formats and note, last, that it is whole."""
         part, left = PART.format(number), LEFT_OUT.format(number)
         files = [*self._write_formats(part, mails), *self._write_formats(left, left_out)]
-        facts = {
-            "num_mails": mails["pseudonym"].n_unique(),
-            "num_rows": len(mails),
-            "left_out": dict(sorted(left_out["reason"].value_counts().iter_rows())),
-            "files": {name: checksum(self.path / name) for name in files},
-        }
+        facts = {"num_mails": mails["pseudonym"].n_unique(), "files": files}
         _write_json(self._note(number), facts)
 
     def finish(self, num_parts: int, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write the manifest over all parts; what it says."""
+        """Write the manifest over all parts, as they are now; what it says.
+
+        Whoever was erased since a part was written is not in it any more.
+        """
         notes = [json.loads(self._note(number).read_bytes()) for number in range(num_parts)]
-        reasons: dict[str, int] = {}
-        for note in notes:
-            for reason, num in note["left_out"].items():
-                reasons[reason] = reasons.get(reason, 0) + num
-        named = [f"{PLAN}.json", f"{PLAN}.parquet"]
-        named += [name for name in (PREVIEW,) if (self.path / name).exists()]
+        named = [
+            f"{PLAN}.json",
+            f"{PLAN}.parquet",
+            FROZEN,
+            *([PREVIEW] if self._has(PREVIEW) else []),
+        ]
+        named += [name for note in notes for name in note["files"]]
+        mails, left_out = self.scan_mails(), self._scan("left-out-*.parquet")
+        counts = mails.select(num=pl.len(), users=pl.col("pseudonym").n_unique()).collect()
+        reasons = left_out.group_by("reason").len().sort("reason").collect()
         manifest = {
             **facts,
-            "num_users": sum(note["num_mails"] for note in notes),
-            "num_rows": sum(note["num_rows"] for note in notes),
-            "left_out": dict(sorted(reasons.items())),
-            "files": {name: checksum(self.path / name) for name in named}
-            | {name: digest for note in notes for name, digest in note["files"].items()},
+            "num_users": counts["users"].item(),
+            "num_rows": counts["num"].item(),
+            "left_out": dict(reasons.iter_rows()),
+            "files": {name: checksum(self.path / name) for name in named},
         }
         _write_json(self.path / MANIFEST, manifest)
         return manifest
+
+    def unfinish(self) -> None:
+        """From now on the export is not whole, and all its parts are to be made again."""
+        for path in (self.path / MANIFEST, *self.path.glob("part-*.json")):
+            path.unlink(missing_ok=True)
 
     def manifest(self) -> dict[str, Any]:
         """What the manifest says. Raises CampaignError when the export is not whole."""
@@ -116,7 +141,13 @@ class Folder:
 
     def scan_mails(self) -> pl.LazyFrame:
         """All mails of the parts that are there."""
-        return pl.scan_parquet(sorted(self.path.glob("part-*.parquet")), glob=False)
+        return self._scan("part-*.parquet")
+
+    def _scan(self, pattern: str) -> pl.LazyFrame:
+        return pl.scan_parquet(sorted(self.path.glob(pattern)), glob=False)
+
+    def _has(self, name: str) -> bool:
+        return (self.path / name).exists()
 
     def _note(self, number: int) -> Path:
         return self.path / f"{PART.format(number)}.json"

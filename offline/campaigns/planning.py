@@ -5,7 +5,7 @@ often. A reason is the first that holds, in the order of REASONS. It knows no en
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,14 +14,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from feature_store.ledger import Ledger
 from feature_store.people import CONSENT_PREFIX, SOURCES_PREFIX, Consent, decode_sources
 from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.state import STATE_PREFIX
+from feature_store.tombstones import Tombstones
 from offline.campaigns.audience import Known, find_people, read_people, with_pseudonyms
 from offline.campaigns.campaign import HOLD_OUT, USERS_OWN, Campaign
 from offline.campaigns.fields import variables
 from offline.campaigns.mail_history import items_sent, mails_sent, over_cap
 from offline.errors import CampaignError
+from online.coupons.frozen import claims_by_person
 from online.explain.reasons import LANGUAGES, language
 
 REASONS: Final = (
@@ -36,6 +39,9 @@ REASONS: Final = (
 )
 """Why somebody of the audience gets no mail; the last is known once the engine has answered."""
 
+CLAIM: Final = pl.Struct({"item": pl.String(), "claim_id": pl.String()})
+"""A claim that counts: `claim_id` is empty where it is not open any more."""
+
 PLAN_SCHEMA: Final = pl.Schema(
     {
         "user": pl.String(),
@@ -46,10 +52,13 @@ PLAN_SCHEMA: Final = pl.Schema(
         "region": pl.String(),
         "excluded": pl.List(pl.String()),
         "variables": pl.List(pl.String()),
+        "part": pl.Int32(),
+        "claims": pl.List(CLAIM),
     }
 )
 """One row a person of the audience. `left_out` is null for who is written to; `variables` are the
-values of the subject lines' variables, in the order of `subject_columns`."""
+values of the subject lines' variables, in the order of `subject_columns`; `part` is the number of
+the part that the person is in, from 0; `claims` are those of coupons, see `with_claims`."""
 
 OWN_VARIABLES: Final = ("top_title", "num_products", "campaign", "arm")
 """The variables that every mail has, whatever the audience file holds."""
@@ -77,11 +86,16 @@ class Site:
 
     home: Path
     known: Known
-    is_erased: Callable[[bytes], bool]
+    tombstones: Tombstones
 
 
-def make_plan(campaign: Campaign, site: Site, time: int, shard: Shard = WHOLE) -> pl.DataFrame:
-    """The plan as of `time`, microseconds UTC, sorted by pseudonym. Raises CampaignError."""
+def make_plan(
+    campaign: Campaign, site: Site, time: int, shard: Shard = WHOLE, people_per_part: int = 1
+) -> pl.DataFrame:
+    """The plan as of `time`, microseconds UTC, sorted by pseudonym. Raises CampaignError.
+
+    Whoever is erased later leaves the plan, and the others stay in their parts.
+    """
     people = find_people(campaign.audience, site.known)
     if shard.count > 1:
         mine = [shard.holds(name) for name in people["pseudonym"]]
@@ -108,7 +122,18 @@ def make_plan(campaign: Campaign, site: Site, time: int, shard: Shard = WHOLE) -
         .alias("region"),
         pl.col("excluded").fill_null(pl.lit([], pl.List(pl.String))),
         _values(columns),
+        (pl.int_range(pl.len()) // people_per_part).alias("part"),
+        pl.lit([], pl.List(CLAIM)).alias("claims"),
     ).cast(dict(PLAN_SCHEMA))  # type: ignore[arg-type]  # a schema is a mapping of dtypes
+
+
+def with_claims(plan: pl.DataFrame, ledger: Ledger, time: int) -> pl.DataFrame:
+    """The plan with the claims of each person that count at `time`. Raises LedgerError."""
+    rows = claims_by_person(ledger, plan["pseudonym"].to_list(), time)
+    schema = {"pseudonym": pl.String(), "claims": pl.List(CLAIM)}
+    claims = pl.DataFrame(list(rows), schema, orient="row")
+    joined = plan.drop("claims").join(claims, on="pseudonym", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("claims").fill_null([])).select(plan.columns)
 
 
 def subject_columns(campaign: Campaign) -> tuple[str, ...]:
@@ -157,12 +182,15 @@ def _left_out(
 ) -> pl.Series:
     """Why each person gets no mail, null for who gets one."""
     name = pl.col("pseudonym")
-    no_mails, nothing_personal = _refusals(site)
+    former = _former_names(campaign, site, people)
+    no_mails, nothing_personal = (
+        refusing | {former[one] for one in refusing & former.keys()} for refusing in _refusals(site)
+    )
     if campaign.audience.unpersonalized:
         nothing_personal = set()
     capped = [over_cap(mails, cap, time) for cap in campaign.caps]
     sets = {
-        "erased": {one for one in people["pseudonym"] if site.is_erased(bytes.fromhex(one))},
+        "erased": _erased(campaign, site, people, former),
         "merged": _merged(site),
         "suppressed": _suppressed(campaign, site),
         "consent": no_mails,
@@ -175,6 +203,32 @@ def _left_out(
             among = pl.Series(sorted(sets[word]), dtype=pl.String).implode()
             reason = pl.when(name.is_in(among)).then(pl.lit(word)).otherwise(reason)
     return people.select(reason.cast(pl.String).alias("left_out")).to_series()
+
+
+def _former_names(campaign: Campaign, site: Site, people: pl.DataFrame) -> dict[str, str]:
+    """The pseudonym of each person of a file, by the one that they had under the key before."""
+    if site.known.former is None or campaign.audience.file is None:
+        return {}
+    before = with_pseudonyms(people.select("user"), site.known.former)["pseudonym"]
+    return dict(zip(before, people["pseudonym"], strict=True))
+
+
+def _erased(
+    campaign: Campaign, site: Site, people: pl.DataFrame, former: Mapping[str, str]
+) -> set[str]:
+    """Who was erased, under whichever key; the marks of raw ids outlive all keys."""
+    marks = site.tombstones
+    if not len(marks):
+        return set()
+    is_named = campaign.audience.file is not None
+    found = {
+        name
+        for user, name in people.select("user", "pseudonym").iter_rows()
+        if marks.has_pseudonym(bytes.fromhex(name)) or (is_named and marks.has_id(user))
+    }
+    return found | {
+        name for before, name in former.items() if marks.has_pseudonym(bytes.fromhex(before))
+    }
 
 
 def _refusals(site: Site) -> tuple[set[str], set[str]]:
@@ -203,10 +257,10 @@ def _suppressed(campaign: Campaign, site: Site) -> set[str]:
     path = campaign.audience.suppression
     if path is None:
         return set()
-    listed = with_pseudonyms(
-        read_people(path, campaign.audience.user_column), site.known.pseudonymizer
-    )
-    return set(listed["pseudonym"])
+    listed = read_people(path, campaign.audience.user_column)
+    keys = (site.known.pseudonymizer, site.known.former)
+    names = (with_pseudonyms(listed, key)["pseudonym"] for key in keys if key is not None)
+    return {name for one in names for name in one}
 
 
 def _language(campaign: Campaign) -> pl.Expr:

@@ -20,6 +20,7 @@ from feature_store.store import open_store
 from offline.campaigns.mails import LEFT_OUT_SCHEMA, MAIL_SCHEMA
 from offline.campaigns.parts import checksum, folders_of
 from offline.campaigns.planning import Shard
+from offline.erase import open_tombstones
 from offline.errors import CampaignError
 from tests.offline.campaigns import (
     CAMPAIGN,
@@ -32,7 +33,7 @@ from tests.offline.campaigns import (
     write_people,
 )
 from tests.online.serving import ServerProcess
-from tests.worlds import HORIZON_TIME, NUM_USERS, World, is_even, user_id
+from tests.worlds import HORIZON_TIME, KEY, NUM_USERS, World, is_even, user_id
 
 DAY = 86_400_000_000
 EXPORT = """
@@ -81,7 +82,7 @@ def test_the_mail_is_what_the_server_answers(world: World, tmp_path: Path) -> No
                 user_id(number),
                 placement="email",
                 page_size=4,
-                context=context_pb2.Context(locale=languages[number % 3]),
+                context=context_pb2.Context(locale=languages[number % 3], channel="mail"),
                 view=slate_pb2.ITEM_VIEW_FULL,
             )
             mail = mails.filter(pl.col("user") == user_id(number)).sort("rank")
@@ -154,6 +155,25 @@ def test_who_gets_no_mail_and_why(own: World, tmp_path: Path) -> None:
     assert written | set(reasons) == {user_id(n) for n in range(NUM_USERS)}
     assert not written & set(reasons)
     assert folder.manifest()["num_users"] == len(written)
+
+
+def test_after_a_change_of_keys_nobody_is_written_to_who_left_or_refused(
+    own: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marks and consent lie under what people were called before."""
+    tombstones = open_tombstones(own.home)
+    former = [bytes.fromhex(pseudonym(number)) for number in range(3)]
+    tombstones.add([tombstones.marker.of_id(user_id(0)), tombstones.marker.of_pseudonym(former[1])])
+    store, refused = open_store(own.store_url), Consent(email=False).encode()
+    assert refused is not None
+    store.put_many([(consent_key(former[2]), refused)])
+    store.close()
+    (own.home / "pseudonym.key").write_text(bytes(32).hex())
+    reasons = left_out(export(own, campaign(tmp_path), tmp_path / "after").path)
+    assert reasons == {user_id(0): "erased"}
+    monkeypatch.setenv("AISLE_PSEUDONYM_KEY_PREVIOUS", KEY.hex())
+    reasons = left_out(export(own, campaign(tmp_path), tmp_path / "meanwhile").path)
+    assert reasons == {user_id(0): "erased", user_id(1): "erased", user_id(2): "consent"}
 
 
 def test_arms_and_hold_out_stick_to_people(world: World, tmp_path: Path) -> None:

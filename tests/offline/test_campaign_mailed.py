@@ -112,6 +112,28 @@ def test_who_is_erased_leaves_the_exports(world: World, tmp_path: Path) -> None:
     assert folder.scan_mails().collect()["user"].n_unique() == 39
 
 
+def test_erased_between_death_and_resumption_only_the_erased_are_gone(
+    world: World, tmp_path: Path
+) -> None:
+    """Somebody of a part that is whole, and all people of the last, which is not."""
+    one = campaign(tmp_path)
+    folder = export(world, one, tmp_path / "out")
+    whole = folder.scan_mails().collect()
+    names = sorted(pseudonym(n) for n in range(40))
+    gone = [pseudonym(3), names[0], *names[35:]]
+    for name in ("manifest.json", *(f"part-0000{n}.json" for n in (1, 3, 5))):
+        (folder.path / name).unlink()
+    tombstones = open_tombstones(world.home)
+    tombstones.add([tombstones.marker.of_pseudonym(bytes.fromhex(name)) for name in gone])
+    erase(home_of(world), world.home / "tables", tombstones, HORIZON_TIME, [tmp_path / "out"])
+    export(world, one, tmp_path / "out")
+    manifest, mails = folder.manifest(), folder.scan_mails().collect()
+    assert mails.equals(whole.filter(~pl.col("pseudonym").is_in(gone)))
+    assert manifest["num_users"] == 40 - len(set(gone)) == mails["user"].n_unique()
+    assert manifest["num_rows"] == len(mails)
+    assert manifest["files"] == {name: checksum(folder.path / name) for name in manifest["files"]}
+
+
 def test_an_audience_of_nobody(world: World, tmp_path: Path) -> None:
     text = 'campaign = "a"\n[audience]\nfilter = "spend < 0"\n'
     folder = export(world, campaign(tmp_path, text), tmp_path / "out")
