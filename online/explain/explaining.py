@@ -12,13 +12,17 @@ from typing import Final
 import numpy as np
 
 from feature_store.ranking import RATED_SOURCES, feature_names, ranking_features
-from online.completion import complete
-from online.explain.causes import reasons_of
+from feature_store.schema import Corpus
+from online.answering import products_of, slate_of
+from online.completion import blocking, complete
+from online.corpora import ask_shelves, needs_products
+from online.explain.beside import find_beside, find_places
+from online.explain.findings import FilterFinding, SourceFinding
 from online.known import Known
 from online.offering.rules import Action
 from online.pipeline import Attempts, Pipeline, by_rank, find, merge, run
 from online.snapshot import Snapshot
-from online.stages.places import Ranking, room_of
+from online.stages.places import Ranking, nothing_chosen, room_of
 from online.stages.ranker import Ranker
 from online.stages.scorers import Blend
 from online.stages.weighing import weigh
@@ -26,11 +30,11 @@ from online.types import (
     Candidates,
     Degraded,
     Found,
-    PurchaseMode,
     Query,
     Reason,
     Request,
     Scorer,
+    SlateItem,
 )
 
 MAX_TERMS: Final = 20
@@ -44,24 +48,6 @@ class Verdict(StrEnum):
     FILTERED = "filtered"
     NOT_RETRIEVED = "not_retrieved"
     UNKNOWN_ITEM = "unknown_item"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFinding:
-    """What a source made of the item: its rank, 1 is best, 0 for not found, and its score."""
-
-    source: str
-    rank: int
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class FilterFinding:
-    """What a filter or rule made of the item: a code with what it looked at."""
-
-    name: str
-    kept: bool
-    text: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +72,14 @@ def explain(
     query, _ = complete(snapshot, request, known)
     item = int(snapshot.catalog.indexes_of([item_id])[0])
     if item < 0:
-        return Explanation(Verdict.UNKNOWN_ITEM, snapshot.model_version)
+        return _explain_beside(snapshot, query, known, item_id, attempts)
     pipeline = snapshot.pipelines[request.placement]
-    ranking = run(pipeline, query, attempts)
+    ranking, place = _answer(snapshot, query, known, item_id, attempts)
     found = find(pipeline, query, attempts)
-    ranked = _rank(pipeline, query, found, item)
+    ranked = _rank(pipeline, query, found, item) if needs_products(query) else _Ranked()
     filters = tuple(_filters(snapshot, query, ranking, item))
-    place = np.flatnonzero(ranking.chosen.items == item)
     return Explanation(
-        verdict=_verdict(bool(len(place)), filters, ranked, query),
+        verdict=_verdict(place is not None, filters, ranked, query),
         model_version=snapshot.model_version,
         rank=ranked.rank,
         score=ranked.score,
@@ -104,8 +89,48 @@ def explain(
         ),
         filters=filters,
         terms=ranked.terms,
-        reason=reasons_of(pipeline, query, ranking)[int(place[0])] if len(place) else None,
+        reason=None if place is None else place.reason,
         degraded=tuple(dict.fromkeys(attempts.degraded)),
+    )
+
+
+def _answer(
+    snapshot: Snapshot, query: Query, known: Known, item_id: str, attempts: Attempts
+) -> tuple[Ranking, SlateItem | None]:
+    """The products of the slate, and the item's place among all corpora if it has one."""
+    pipeline = snapshot.pipelines[query.request.placement]
+    ranking = nothing_chosen(len(pipeline.sources))
+    products: tuple[SlateItem, ...] = ()
+    if needs_products(query):
+        ranking = run(pipeline, query, attempts)
+        products = products_of(snapshot, query, ranking)
+    offered = ask_shelves(snapshot.shelves, query, known, products, attempts)
+    slate = slate_of(snapshot, query, (), products, offered, attempts)
+    of_products = (one for one in slate.items if one.corpus is Corpus.PRODUCT)
+    return ranking, next((one for one in of_products if one.item == item_id), None)
+
+
+def _explain_beside(
+    snapshot: Snapshot, query: Query, known: Known, item_id: str, attempts: Attempts
+) -> Explanation:
+    """Of what is no product."""
+    found = find_beside(snapshot, query, known, item_id, attempts)
+    degraded = tuple(dict.fromkeys(attempts.degraded))
+    if found is None:
+        return Explanation(Verdict.UNKNOWN_ITEM, snapshot.model_version, degraded=degraded)
+    standing, place = found
+    removed = any(not one.kept for one in standing.filters)
+    verdict = Verdict.FILTERED if removed else Verdict.OUTRANKED
+    return Explanation(
+        verdict=verdict if place is None else Verdict.SELECTED,
+        model_version=snapshot.model_version,
+        rank=standing.rank,
+        score=standing.score,
+        sources=standing.sources,
+        filters=standing.filters,
+        terms=standing.terms,
+        reason=None if place is None else place.reason,
+        degraded=degraded,
     )
 
 
@@ -199,6 +224,8 @@ def _filters(
 ) -> Iterator[FilterFinding]:
     """One finding for each filter that the request or the placement has, and each rule."""
     request, shop = query.request, snapshot.shop
+    if request.corpora:
+        yield find_places(query, Corpus.PRODUCT)
     is_available = shop.is_available(item)
     yield FilterFinding("available", is_available, Reason("availability"))
     for name, text in (("filter", request.filter), ("region", request.region)):
@@ -206,13 +233,10 @@ def _filters(
             alone = {"filter_text": text} if name == "filter" else {"region": text}
             kept = shop.passes(item, **alone)
             yield FilterFinding(name, kept, Reason(f"request_{name}", {"text": text}))
-    is_blocked = bool((query.blocked == item).any())
-    yield FilterFinding("blocked", not is_blocked, Reason("blocked"))
+    for name, items in blocking(snapshot.catalog, query).items():
+        yield FilterFinding(name, item not in items, Reason(name))
     if query.only is not None:
         yield FilterFinding("only", bool((query.only == item).any()), Reason("bought_before"))
-    if request.purchase_mode is PurchaseMode.NEW_ONLY:
-        owned = query.owned[query.state.items["count"] > 0]
-        yield FilterFinding("new_only", item not in owned, Reason("never_bought"))
     yield from _rules(snapshot, query, item)
     yield from _caps(query, ranking, item)
 

@@ -1,8 +1,10 @@
 """Reasons: a code with parameters for what moved an item, and its words in each language.
 
-A reason is taken from the source that added most to the item's score and from the numbers
-that this source read, so it is true by construction. Wording is the only thing that knows
-languages.
+A reason is taken from one source and from the numbers that this source read. Where a sum of the
+sources' scores decides, it is the source that added most; where the learned ranker does, the one
+among whose candidates the item stands highest; where the scorer is out, the first that found it.
+A source whose score of the item is not above 0 gives no reason. Wording is the only thing that
+knows languages.
 """
 
 from typing import Final

@@ -13,7 +13,7 @@ from feature_store.coupons import MICROS
 from feature_store.events import Event, with_event_id
 from feature_store.ledger import Claim, Outcome
 from feature_store.schema import Corpus, EventKind
-from online.coupons.claiming import Claiming, Ending
+from online.coupons.claiming import Claimed, Claiming, Ending, Explained
 from online.engine import Engine
 from online.feedback.intake import Feedback
 from online.service.coupon_edge import CouponEdge
@@ -54,8 +54,11 @@ class CouponService(coupon_pb2_grpc.CouponServiceServicer):
         now_time = self._read_clock()
         who = (request.user_id, request.session_id)
         asked = self._edge.read_request(*who, request.context, now_time)
-        snapshot = self._engine.snapshot
-        explained = await to_thread(self._claiming.explain, snapshot, asked, request.coupon_id)
+
+        def explain() -> Explained:
+            return self._claiming.explain(self._engine.snapshot, asked, request.coupon_id)
+
+        explained = await to_thread(explain)
         return self._edge.write_explained(explained, request.coupon_id, asked.locale)
 
     async def ClaimCoupon(  # noqa: N802  # the contract's name
@@ -70,8 +73,11 @@ class CouponService(coupon_pb2_grpc.CouponServiceServicer):
         who = (request.user_id, request.session_id)
         asked = self._edge.read_request(*who, request.context, now_time)
         wish = self._edge.read_wish(request, asked)
-        snapshot = self._engine.snapshot
-        claimed = await to_thread(self._claiming.claim, snapshot, wish, wall_time)
+
+        def claim() -> Claimed:
+            return self._claiming.claim(self._engine.snapshot, wish, wall_time)
+
+        claimed = await to_thread(claim)
         event = Event(
             event_id="",
             event_time=now_time,

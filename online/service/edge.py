@@ -1,10 +1,12 @@
 """Recommend at the edge: a message becomes a request, a slate becomes a message.
 
 What the contract promises and this server does not do yet is refused by the name of the
-field, never silently left out. Fields that only hint at the situation (device, channel,
-campaign, time zone) are taken and change nothing yet.
+field, never silently left out. Of what hints at the situation the channel decides which coupons
+are offered, and the campaign is what the claim of a coupon is put down to; device and time zone are
+taken and change nothing yet. Who names neither a user nor a session is drawn for by a seed.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,6 +48,7 @@ CAUSES: Final = {
     Cause.SKIPPED: slate_pb2.DegradedStage.CAUSE_SKIPPED,
     Cause.UNAVAILABLE: slate_pb2.DegradedStage.CAUSE_UNAVAILABLE,
 }
+SEED_BYTES: Final = 8
 _WELCOME: Final = INTERESTED_KINDS | {EventKind.PURCHASE}
 _UNWELCOME: Final = frozenset({EventKind.DISLIKE, EventKind.NOT_INTERESTED})
 
@@ -94,6 +97,7 @@ class Edge:
             explores=not message.disable_exploration,
             basket_lines=read_basket_lines(context, self.currency),
             channel=context.channel,
+            seed=_seed(message),
         )
 
     def write(
@@ -153,6 +157,12 @@ class Edge:
             if reasons.language(locale) in reasons.LANGUAGES:
                 return locale
         return self.locale
+
+
+def _seed(message: Message) -> int:
+    """Of nobody's draws, of 8 random bytes; 0 for somebody, who has draws of the own."""
+    is_nobody = not (message.user_id or message.session_id)
+    return int.from_bytes(os.urandom(SEED_BYTES), "little") if is_nobody else 0
 
 
 def page_size(message: Message) -> int:

@@ -20,18 +20,18 @@ _VERDICTS: Final = {
 }
 
 _TEXTS: Final[dict[str, dict[str, str]]] = {
-    Verdict.SELECTED: {"en": "It is in the slate.", "zh": "该商品在推荐列表中。"},
+    Verdict.SELECTED: {"en": "It is in the slate.", "zh": "它在推荐列表中。"},
     Verdict.OUTRANKED: {
         "en": "It came {rank}. among the candidates; others came before it.",
-        "zh": "该商品在候选中排第{rank}位，其他商品排在前面。",
+        "zh": "它在候选中排第{rank}位，前面还有其他。",
     },
     Verdict.FILTERED: {
         "en": "It was removed by: {names}.",
-        "zh": "该商品被以下条件排除：{names}。",
+        "zh": "它被以下条件排除：{names}。",
     },
     Verdict.NOT_RETRIEVED: {
         "en": "No source of this placement brought it.",
-        "zh": "此位置的任何来源都未找到该商品。",
+        "zh": "此位置的任何来源都未找到它。",
     },
     Verdict.UNKNOWN_ITEM: {
         "en": "It is not in the catalogue that is being served.",
@@ -40,12 +40,30 @@ _TEXTS: Final[dict[str, dict[str, str]]] = {
     "availability": {"en": "whether the shop sells it now", "zh": "目前是否在售"},
     "request_filter": {"en": "the request's filter: {text}", "zh": "请求的筛选条件：{text}"},
     "request_region": {"en": "whether it is sold in {text}", "zh": "是否在{text}销售"},
-    "blocked": {
-        "en": "what is excluded, disliked, looked at, in the basket or shown of late here",
-        "zh": "已排除、不喜欢、正在查看、已在购物车或近期展示过的商品",
+    "request_corpora": {
+        "en": "whether the request has places for it: {corpus}",
+        "zh": "请求中是否有它的位置：{corpus}",
+    },
+    "request_kinds": {"en": "the kinds asked for: {kinds}", "zh": "请求的种类：{kinds}"},
+    "dates": {"en": "whether it is published and not over", "zh": "是否已发布且未过期"},
+    "unwanted": {"en": "what is excluded or disliked", "zh": "已排除或不喜欢的内容"},
+    "coupon": {
+        "en": "one of the coupon's rules, see ExplainCoupon; or it earns less than it costs, or a "
+        "better one of its campaign is shown ({name})",
+        "zh": "优惠券规则，详见 ExplainCoupon；或展示它不划算，或同一活动已有更好的（{name}）",
+    },
+    "excluded": {"en": "what the request excludes", "zh": "请求排除的商品"},
+    "disliked": {"en": "what the user does not want to see", "zh": "用户不想看到的商品"},
+    "looked_at": {"en": "what the page shows already", "zh": "页面正在展示的商品"},
+    "in_basket": {"en": "what is in the basket", "zh": "已在购物车中的商品"},
+    "seen": {"en": "what this visit has looked at", "zh": "本次访问看过的商品"},
+    "shown_lately": {"en": "what was shown of late here", "zh": "近期在此展示过的商品"},
+    "not_due": {
+        "en": "what was bought and is not needed again yet",
+        "zh": "已购买且尚不需补货的商品",
     },
     "bought_before": {"en": "only what was bought before", "zh": "仅限买过的商品"},
-    "never_bought": {"en": "only what was never bought", "zh": "仅限没买过的商品"},
+    "new_only": {"en": "only what was never bought", "zh": "仅限没买过的商品"},
     "rule_boost": {
         "en": "the shop multiplies its score by {factor}",
         "zh": "商店将其得分乘以{factor}",

@@ -51,7 +51,7 @@ class RecommendationService(recommendation_pb2_grpc.RecommendationServiceService
         await self._edge.identities.follow(request.user_id, now_time=now_time)
         asked = self._edge.read(request, now_time)
         if request.validate_only:
-            self._engine.check(asked)
+            await to_thread(self._engine.check, asked)
             return recommendation_pb2.RecommendResponse()
         slate = await self._watchdog.recommend(asked, self._budget_s(context))
         response = self._edge.write(slate, asked, os.urandom(REQUEST_ID_BYTES))

@@ -4,10 +4,11 @@ import pytest
 
 from aisle.v1 import context_pb2, recommendation_pb2
 from feature_store.event_log import EventLog
+from feature_store.schema import EventKind
 from online.process.server import EVENT_LOG
 from tests.online.serving import TIMEOUT_S, Caller, ids, serving, settings_of
-from tests.online.shops import TestShop, number, open_shop, request
-from tests.worlds import KEY, NUM_ITEMS, UNAVAILABLE, World, item_id, user_id
+from tests.online.shops import TestShop, items, number, open_shop, request
+from tests.worlds import HORIZON_TIME, KEY, NUM_ITEMS, UNAVAILABLE, World, item_id, user_id
 
 Response = recommendation_pb2.ExplainResponse
 NEW_ONLY = recommendation_pb2.PURCHASE_MODE_NEW_ONLY
@@ -58,7 +59,7 @@ def test_what_removed_it_is_named(read_only_server: Caller, pristine_world: Worl
     best = ids(read_only_server.recommend(user_id(2)))[0]
     south = context_pb2.Context(region="south")
     assert removed_by(explain(read_only_server, best, user_id(2), exclude_ids=[best])) == [
-        "blocked"
+        "excluded"
     ]
     assert removed_by(explain(read_only_server, best, user_id(2), filter="price > 90")) == [
         "filter"
@@ -66,8 +67,31 @@ def test_what_removed_it_is_named(read_only_server: Caller, pristine_world: Worl
     assert removed_by(explain(read_only_server, "p06", user_id(2), context=south)) == ["region"]
     owned = min(pristine_world.bought(2) - {UNAVAILABLE})
     response = explain(read_only_server, owned, user_id(2), purchase_mode=NEW_ONLY)
-    assert set(removed_by(response)) == {"blocked", "new_only"}
+    assert removed_by(response) == ["new_only"]
     assert response.verdict == Response.VERDICT_FILTERED
+
+
+def test_which_filter_removed_it_is_named(pristine_world: World) -> None:
+    shop: TestShop = open_shop(pristine_world)
+
+    def removed(item: str, placement: str = "home", **fields: object) -> list[str]:
+        found = shop.engine.explain(request(2, placement, **fields), item)
+        return [one.name for one in found.filters if not one.kept]
+
+    assert removed("p04", context_items=("p04",)) == ["looked_at"]
+    assert removed("p04", basket_items=("p04",)) == ["in_basket"]
+    assert removed("p04", "product_similar", session_items=("p04",)) == ["seen"]
+    assert removed("p04", exclude_items=("p04",), basket_items=("p04",)) == [
+        "excluded",
+        "in_basket",
+    ]
+    slate = shop.ask(2, "new_arrivals", page_size=5)
+    shop.show(slate, 2, HORIZON_TIME - 1)
+    assert removed(items(slate)[0], "new_arrivals") == ["shown_lately"]
+    shop.show(slate, 2, HORIZON_TIME - 1, EventKind.DISLIKE)
+    assert removed(items(slate)[0]) == ["disliked"]
+    shop.show(slate, 2, HORIZON_TIME - 1, EventKind.PURCHASE)
+    assert "not_due" in removed(items(slate)[0], "email")
 
 
 def test_an_unknown_item_is_no_error(read_only_server: Caller) -> None:

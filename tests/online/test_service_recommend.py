@@ -7,7 +7,7 @@ import pytest
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
 from online.feedback.attribution import TokenSigner
 from online.placements import PLACEMENTS, POPULAR_LISTS
-from tests.online.serving import Caller, ids
+from tests.online.serving import Caller, ids, serving, settings_of
 from tests.worlds import HORIZON_TIME, KEY, NUM_ITEMS, UNAVAILABLE, World, is_even, item_id, user_id
 
 SOURCES = {use.source for use in PLACEMENTS["home"].sources} | {"popular"}
@@ -37,6 +37,15 @@ def test_an_answer_says_how_it_came_about(read_only_server: Caller, pristine_wor
         assert item.reason.code
         assert item.reason.text
         assert not item.HasField("display")
+
+
+def test_nobody_gets_a_seed_and_somebody_does_not(world: World) -> None:
+    with serving(settings_of(world)) as (caller, parts):
+        for user, session in (("", ""), ("", ""), (user_id(2), ""), ("", "s")):
+            caller.recommend(user, session_id=session)
+        seeds = [request.seed for request in parts.watchdog.recent]
+    assert seeds[2:] == [0, 0]
+    assert 0 != seeds[0] != seeds[1] != 0
 
 
 def test_each_answer_has_its_own_token(read_only_server: Caller) -> None:
