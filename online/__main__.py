@@ -67,11 +67,11 @@ def _serve(options: argparse.Namespace) -> None:
     """Supervise. This process loads nothing of what its workers serve with."""
     from online.process.supervisor import supervise
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     flags = {name: getattr(options, name, None) for name in FIELDS}
     settings = read_settings(os.environ, flags)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     logging.getLogger("online").info("settings\n%s", settings)
     # Numeric libraries read these once, when they are first imported; their pools would
     # fight for the cores.

@@ -19,6 +19,7 @@ from feature_store.ids import MIN_KEY_BYTES
 
 PREFIX: Final = "AISLE_"
 HIDDEN: Final = "(hidden)"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class Clock(StrEnum):
@@ -59,6 +60,12 @@ def _clock(text: str) -> Clock:
     if text not in tuple(Clock):
         raise ValueError("must be wall or horizon")
     return Clock(text)
+
+
+def _log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
+    return text
 
 
 def _share(text: str) -> float:
@@ -134,6 +141,9 @@ class Settings:
     hang_s: Annotated[
         int, Option(_at_least(1), "seconds of silence after which a worker is replaced")
     ] = 5
+    log_level: Annotated[
+        str, Option(_log_level, "what is logged: debug, info, warning or error")
+    ] = "info"
     metrics_address: Annotated[
         str,
         Option(_matching(r"\S+:\d+", "127.0.0.1:9464"), "where to listen for Prometheus"),

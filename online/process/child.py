@@ -65,10 +65,10 @@ class Child:
 
     async def serve(self, hang_s: float) -> None:
         """Let it answer requests; from then on silence of `hang_s` seconds kills it."""
+        self._patience_s = hang_s  # before it answers: the very next silence counts
         self._line.send(channel.SERVE)
         await self._answer(channel.READY)
         self.is_ready = True
-        self._patience_s = hang_s
 
     async def swap(self, bundle: Path) -> None:
         """Let it go over to another bundle; WorkerError, with its reason, when it refuses."""

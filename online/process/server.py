@@ -60,7 +60,13 @@ from online.feedback.intake import Feedback
 from online.feedback.showing import Showing
 from online.metrics import EXPOSURES_DROPPED, Metrics
 from online.process.chatting import add_chat
-from online.process.coupons import COUPONS, add_coupons, following_use, open_claiming
+from online.process.coupons import (
+    COUPONS,
+    add_coupons,
+    following_use,
+    keep_expiring,
+    open_claiming,
+)
 from online.process.parity import sampling
 from online.process.watchdog import Watchdog
 from online.service.catalog import CatalogService
@@ -166,7 +172,9 @@ def open_parts(
         stack.callback(catalog.close)
         watchdog = Watchdog(engine, metrics)
         stack.callback(watchdog.close)
-        identities = Identities(Pseudonymizer(key), tombstones, feedback, _former(settings))
+        identities = Identities(
+            Pseudonymizer(key), tombstones, feedback, claiming.ledger, _former(settings)
+        )
         yield Parts(
             *(settings, engine, watchdog, feedback, showing, eraser, identities),
             *(key, store, number, metrics, claiming, catalog),
@@ -204,10 +212,13 @@ class Server:
         _add_services(self._server, parts)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self.address = f"{settings.host}:{_listen(self._server, settings.address)}"
+        self._expiring: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Answer calls from now on."""
         await self._server.start()
+        ledger = self._parts.claiming.ledger
+        self._expiring = asyncio.create_task(keep_expiring(ledger, read_wall_clock))
         for service in (RECOMMENDATIONS, EVENTS, USERS, COUPONS, CATALOG, CHAT):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
@@ -216,6 +227,8 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._checks.close()
         await self._server.stop(self._parts.settings.drain_s)
+        if self._expiring is not None:
+            self._expiring.cancel()
 
 
 async def run(parts: Parts, announce: Callable[[str], None], stopping: asyncio.Event) -> None:

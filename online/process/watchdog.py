@@ -16,6 +16,7 @@ from typing import Final
 
 from online.engine import Engine
 from online.errors import OverloadedError, RequestError
+from online.known import Known
 from online.metrics import DEGRADED, QUEUE_SECONDS, WAITING, Metrics
 from online.types import Cause, Degraded, Request, Slate
 
@@ -43,7 +44,10 @@ PIPELINE_SHARE: Final = 0.9
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One request on its way; `started_s` is 0 while it waits."""
+    """One request on its way; `started_s` is 0 while it waits.
+
+    `known` is what the store says of who asks, None until it was read.
+    """
 
     request: Request
     deadline_s: float
@@ -51,6 +55,11 @@ class _Job:
     put_s: float
     started_s: float = 0.0
     is_finished: bool = False
+    known: Known | None = None
+
+    def note(self, known: Known) -> None:
+        """Keep it for the answer that is given when the pipeline's does not come."""
+        self.known = known
 
 
 class _Runner:
@@ -66,6 +75,11 @@ class _Runner:
         self._jobs = jobs
         self._thread = threading.Thread(target=self._run, name="pipeline", daemon=True)
         self._thread.start()
+
+    @property
+    def thread(self) -> int | None:
+        """The identifier of the thread; None before it runs."""
+        return self._thread.ident
 
     def is_alive(self) -> bool:
         """Whether the thread is still there."""
@@ -87,7 +101,9 @@ class _Runner:
 
     def _answer(self, job: _Job) -> None:
         try:
-            result: Slate | Exception = self._engine.recommend(job.request, job.deadline_s)
+            result: Slate | Exception = self._engine.recommend(
+                job.request, job.deadline_s, job.note
+            )
         except Exception as error:
             result = error
         job.is_finished = True
@@ -106,17 +122,15 @@ class _Runner:
             job.answer.set_exception(result)
         else:
             logger.error("the engine fails", exc_info=result)
-            answer_popular(self._engine, job.request, job.answer, Degraded("engine", Cause.FAILED))
+            _answer_popular(self._engine, job, Degraded("engine", Cause.FAILED))
 
 
-def answer_popular(
-    engine: Engine, request: Request, answer: "asyncio.Future[Slate]", left_out: Degraded
-) -> None:
-    """Settle `answer` with what sells."""
+def _answer_popular(engine: Engine, job: _Job, left_out: Degraded) -> None:
+    """Settle a job with what sells."""
     try:
-        answer.set_result(engine.recommend_popular(request, left_out))
+        job.answer.set_result(engine.recommend_popular(job.request, left_out, job.known))
     except Exception as error:
-        answer.set_exception(error)
+        job.answer.set_exception(error)
 
 
 class Watchdog:
@@ -130,6 +144,8 @@ class Watchdog:
         self._runner = _Runner(engine, self._jobs, self._metrics)
         self._metrics.read_from(self._jobs.qsize, WAITING)
         self._stuck: list[_Runner] = []
+        self.is_lost = False
+        """Whether so many threads are stuck that no new one is tried: the process must end."""
 
     async def recommend(self, request: Request, budget_s: float) -> Slate:
         """The slate within `budget_s` seconds; RequestError as from `Engine.recommend`.
@@ -161,7 +177,7 @@ class Watchdog:
     def _expire(self, job: _Job) -> None:
         if not job.answer.done():
             left_out = Degraded(self._late_stage(job), Cause.TIMED_OUT)
-            answer_popular(self._engine, job.request, job.answer, left_out)
+            _answer_popular(self._engine, job, left_out)
         running = self._runner.current
         if running is not None:
             wait_s = max(0.0, running.started_s + HANG_S - perf_counter())
@@ -171,7 +187,7 @@ class Watchdog:
         """What the job waits for: a stage, or its turn behind others that are not late."""
         running = self._runner.current
         if running is job or (running is not None and running.answer.done()):
-            return self._engine.running_stage or "engine"
+            return self._engine.running_stage(self._runner.thread) or "engine"
         return "queue"
 
     def _replace_if_stuck(self, job: _Job) -> None:
@@ -179,10 +195,12 @@ class Watchdog:
             return
         self._stuck = [runner for runner in self._stuck if runner.is_alive()]
         if len(self._stuck) >= MAX_STUCK_THREADS:
-            logger.error("%d pipeline threads are stuck: restart the server", len(self._stuck))
+            if not self.is_lost:
+                logger.error("%d pipeline threads are stuck: nothing goes on", len(self._stuck))
+            self.is_lost = True
             return
         logger.error("the pipeline is stuck in %s: a new thread goes on", self._late_stage(job))
-        self._engine.leave_out_running_stage()
+        self._engine.leave_out_running_stage(self._runner.thread)
         self._runner.is_retired = True
         self._stuck.append(self._runner)
         self._runner = _Runner(self._engine, self._jobs, self._metrics)

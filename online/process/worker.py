@@ -32,12 +32,12 @@ SWITCH_S: Final = 0.001
 def main(arguments: list[str]) -> int:
     """Serve until told to stop; 2 when it cannot start, which the supervisor is told why."""
     number, descriptor, bundle = int(arguments[0]), int(arguments[1]), Path(arguments[2])
+    settings = read_settings(os.environ, {})
     logging.basicConfig(
-        level=logging.INFO,
+        level=settings.log_level.upper(),
         format=f"%(asctime)s %(levelname)s worker {number} %(name)s: %(message)s",
     )
     sys.setswitchinterval(SWITCH_S)
-    settings = read_settings(os.environ, {})
     with socket.socket(fileno=descriptor) as end:
         return asyncio.run(_work(settings, number, bundle, end))
 
@@ -87,8 +87,11 @@ class _Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _beat(self) -> None:
-        """Say that the event loop runs, and what was counted."""
-        while True:
+        """Say that the event loop runs, and what was counted.
+
+        Once the pipeline is lost that is no life: the supervisor hears nothing and replaces it.
+        """
+        while not self._parts.watchdog.is_lost:
             self._line.send(channel.HEARTBEAT, counted=self._parts.metrics.as_json())
             await asyncio.sleep(HEARTBEAT_S)
 

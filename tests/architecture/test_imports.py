@@ -8,15 +8,17 @@ import grimp
 from tests.architecture.tree import BIN, ROOT, files, run
 
 # The engine, what it is made from, what goes in and comes out (with the token that comes back), and
-# what a shop writes for it: never its stages. The demo and the terminal are also clients of a
-# server that runs.
+# what a shop writes for it, and what an export freezes of coupons: never its stages. The demo and
+# the terminal are also clients of a server that runs.
 ENTRIES = {
     "online.chat.conversing",
     "online.chat.facts",
     "online.chat.memory",
     "online.chat.truth",
     "online.chat.turn",
+    "online.chat.wishes",
     "online.client",
+    "online.coupons.frozen",
     "online.engine",
     "online.errors",
     "online.placements",

@@ -17,12 +17,16 @@ from feature_store.errors import StoreUnavailableError
 from feature_store.store import MemoryStore
 from feature_store.store.records import Change, Values
 from online.engine import Engine
+from online.known import Known
 from online.pipeline import Pipeline, SizedSource
+from online.placements import Fatigue
 from online.process.server import Parts
 from online.snapshot import open_snapshot
 from online.types import (
     NOTHING,
     Candidates,
+    Cause,
+    Degraded,
     Found,
     Mask,
     Query,
@@ -32,6 +36,7 @@ from online.types import (
     Source,
 )
 from tests.online.serving import degraded, detail, event, ids, refused, serving, settings_of
+from tests.online.shops import items, open_shop, request
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, World, is_even, user_id
 
 NEW_ONLY = recommendation_pb2.PURCHASE_MODE_NEW_ONLY
@@ -269,6 +274,42 @@ def test_the_answer_for_a_late_pipeline_obeys_the_request(world: World) -> None:
         assert degraded(response) == {"source.hanging": "timed_out"}
         assert sorted(ids(response)) == [f"p{n:02}" for n in range(1, NUM_ITEMS, 2)]
         source.is_released.set()
+
+
+def test_the_answer_for_a_late_pipeline_minds_what_is_known_of_the_user(world: World) -> None:
+    with serving(settings_of(world, deadline_ms=500)) as (caller, parts):
+        caller.write(event("p04", "DISLIKE", user_id=user_id(2), event_id="d"))
+        source = Hanging()
+        exchange(parts, sources=with_source(parts, source))
+        every: dict[str, Any] = {"page_size": 100, "purchase_mode": NEW_ONLY}
+        response = caller.recommend(user_id(2), **every)
+        assert degraded(response) == {"source.hanging": "timed_out"}
+        shown = set(ids(response))
+        assert not shown & (world.bought(2) | {"p04"})
+        assert len(shown) >= 10
+        # What waits behind the stuck one has not read the store.
+        response = caller.recommend(user_id(2), placement="chat", **every)
+        causes = degraded(response)
+        assert set(causes.values()) == {"timed_out", "skipped"}
+        assert causes["store"] == causes["purchase_mode"] == "skipped"
+        stranger = degraded(caller.recommend(placement="chat", **every))
+        assert not {"store", "purchase_mode"} & set(stranger)
+        source.is_released.set()
+
+
+def test_a_popular_answer_repeats_nothing_that_was_just_shown(pristine_world: World) -> None:
+    shop = open_shop(pristine_world, fatigue=Fatigue(hours=1.0))
+    first = shop.ask(2, page_size=5)
+    shop.show(first, 2, HORIZON_TIME - 1)
+    asked = request(2, page_size=60)
+    kept: list[Known] = []
+    shop.engine.recommend(asked, note=kept.append)
+    late = Degraded("source.als", Cause.TIMED_OUT)
+    slate = shop.engine.recommend_popular(asked, late, kept[0])
+    assert slate.degraded == (late,)
+    assert not set(items(first)) & set(items(slate))
+    unread = shop.engine.recommend_popular(asked, late)
+    assert unread.degraded == (late, Degraded("store", Cause.SKIPPED))
 
 
 def test_a_store_that_is_gone_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
