@@ -5,13 +5,11 @@ When the thread cannot keep up or the file is full, samples are dropped, never a
 bytes and arrays, not what the features mean.
 """
 
-import fcntl
 import json
 import os
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
@@ -20,6 +18,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.alone import alone_with
 from feature_store.errors import FeatureStoreError
 
 PARITY_FOLDER: Final = "parity"
@@ -95,7 +94,7 @@ class ServedLog:
     def _run(self) -> None:
         while (served := self._waiting.get()) is not None:
             if self._file.tell() < MAX_FILE_BYTES:
-                with _alone(self._file):
+                with alone_with(self._file):
                     self._file.write(served.encode())
                     self._file.flush()
 
@@ -148,7 +147,7 @@ def forget(directory: Path, is_erased: Callable[[bytes], bool]) -> int:
     """
     num_removed = 0
     for path in sorted(directory.glob(f"*{SUFFIX}")):
-        with path.open("r+b") as file, _alone(file):
+        with path.open("r+b") as file, alone_with(file):
             records = [served for served, _ in _records(file)]
             kept = [one for one in records if not is_erased(bytes.fromhex(one.request["user"]))]
             if len(kept) < len(records):
@@ -159,16 +158,6 @@ def forget(directory: Path, is_erased: Callable[[bytes], bool]) -> int:
                 file.flush()
                 os.fsync(file.fileno())
     return num_removed
-
-
-@contextmanager
-def _alone(file: BinaryIO) -> Iterator[None]:
-    """While nobody else writes to the file."""
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _records(file: BinaryIO) -> Iterator[tuple[Served, int]]:

@@ -5,7 +5,6 @@ whoever follows compares eight bytes in memory for each request and reads the fi
 have changed. It knows rows of bytes, and what two changes make together from `changes`.
 """
 
-import fcntl
 import mmap
 import sqlite3
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from feature_store.alone import alone_in, alone_with
 from feature_store.catalog_log.changes import (
     Change,
     LoggedChange,
@@ -63,9 +63,9 @@ class EmbeddedLog:
         self._lock = threading.Lock()
         with self._failures():
             directory.mkdir(parents=True, exist_ok=True)
-            self._shared = _Version(directory / VERSION_FILE)
-            with self._shared.alone():
+            with alone_in(directory):
                 self._connection = _connect(self._path)
+            self._shared = _Version(directory / VERSION_FILE)
             self._shared.raise_to(self._newest())
 
     @property
@@ -165,7 +165,7 @@ class _Version:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a+b")
-        with self.alone():
+        with alone_with(self._file):
             if self._file.seek(0, 2) < VERSION_BYTES:
                 self._file.truncate(VERSION_BYTES)
         self._map = mmap.mmap(self._file.fileno(), VERSION_BYTES)
@@ -177,7 +177,7 @@ class _Version:
 
     def raise_to(self, number: int) -> None:
         """Make it at least `number`."""
-        with self.alone():
+        with alone_with(self._file):
             self._numbers[0] = max(self._numbers[0], number)
 
     def close(self) -> None:
@@ -185,15 +185,6 @@ class _Version:
             self._numbers.release()
             self._map.close()
             self._file.close()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """While no other process has it so."""
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

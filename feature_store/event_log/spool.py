@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from feature_store.alone import alone_in
 from feature_store.errors import EventLogError, EventLogFormatError
 from feature_store.event_log.tables import (
     APPLICATION_ID,
@@ -45,8 +46,9 @@ class Spool:
         with self._failures(), ExitStack() as opened:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._durable = opened.enter_context(closing(_connect(path)))
-            _require_ours(self._durable, path)
-            _configure(self._durable, path, "FULL", CHECKPOINT_PAGES)
+            with alone_in(path.parent):
+                _require_ours(self._durable, path)
+                _configure(self._durable, path, "FULL", CHECKPOINT_PAGES)
             with self.transaction() as connection:
                 _prepare(connection)
             self._hasty = opened.enter_context(closing(_connect(path)))

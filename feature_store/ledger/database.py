@@ -4,7 +4,6 @@ A write waits for its turn on a file lock, which a process that is killed lets g
 polling SQLite's own. A transaction is on the disk when it is left. It knows tables, not money.
 """
 
-import fcntl
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from feature_store.alone import alone_with
 from feature_store.errors import LedgerError
 
 APPLICATION_ID: Final = 0x61_6C_67_31  # "alg1"
@@ -52,7 +52,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = opened.enter_context(closing(_connect(path)))
             self._turn = opened.enter_context(path.with_name(f"{path.name}.turn").open("a"))
-            with self._taking_turn():
+            with alone_with(self._turn):
                 self._require_ours()
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
@@ -64,7 +64,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing; once it is left without an error, it is on the disk."""
-        with self._writing, self._failures(), self._taking_turn():
+        with self._writing, self._failures(), alone_with(self._turn):
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -76,7 +76,7 @@ class Database:
 
     def shred(self) -> None:
         """Write the file anew: pages keep copies of moved rows, even with secure_delete."""
-        with self._writing, self._failures(), self._taking_turn():
+        with self._writing, self._failures(), alone_with(self._turn):
             self._writer.execute("VACUUM")
             self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
@@ -91,14 +91,6 @@ class Database:
             self._reader.close()
             self._writer.close()
             self._turn.close()
-
-    @contextmanager
-    def _taking_turn(self) -> Iterator[None]:
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
 
     def _require_ours(self) -> None:
         ((application,),) = self._writer.execute("PRAGMA application_id").fetchall()
