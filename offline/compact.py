@@ -13,33 +13,32 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import polars as pl
 
-from feature_store.durable import flush
-from feature_store.event_log import EventLog, RefusedEvent, spool_workers
-from feature_store.events import Event, to_row
-from feature_store.schema import EVENTS
+from feature_store.event_log import EventLog, spool_workers
 from offline.arrivals import keep_arrivals
 from offline.catalog_changes import fold_catalog
 from offline.exposures import exposure_table, merge_exposures
 from offline.home import Home
-from offline.ingest.days import MergedDays, merge_days, publish_days
-from offline.ingest.files import Source
+from offline.ingest.days import merge_days
 from offline.ingest.job import Limits, staging
-from offline.ingest.keyed import publish_quarantine, quarantine_path
-from offline.ingest.rules import REASON, ROW_NUMBER, quarantine_schema
-from offline.ingest.tables import TIME, day_folder, polars_schema
 from offline.ingest.tally import MICROSECONDS_PER_HOUR
+from offline.logged import (
+    BATCH_ROWS,
+    Compacted,
+    event_table,
+    publish,
+    refused_table,
+    store_refused,
+)
 from offline.people import merge_table, store_merges
 from offline.progress import QUIET, Progress
 
 EVENT_LOG: Final = "event_log"
 KEEP_HOURS: Final = 24.0
-BATCH_ROWS: Final = 50_000
 
 Logs = Mapping[int, EventLog]
 
@@ -52,16 +51,6 @@ class _Placed(Protocol):
 
 
 Placed = TypeVar("Placed", bound=_Placed)
-
-
-@dataclass(frozen=True, slots=True)
-class Compacted:
-    """What joined the tables, and how many old events left the logs."""
-
-    num_events: int
-    num_exposures: int
-    num_refused: int
-    num_trimmed: int
 
 
 def compact(
@@ -115,18 +104,6 @@ def _move_events(logs: Logs, tables: Path, folder: Path, progress: Progress) -> 
     return sum(merged.num_new.values())
 
 
-def publish(tables: Path, merged: MergedDays) -> None:
-    """Put merged days in place: their content is on the disk before, their names are after."""
-    for path in (merged.folder / EVENTS.name).rglob("*.parquet"):
-        flush(path)
-    publish_days(tables, merged)
-    for day, num_new in merged.num_new.items():
-        if num_new:
-            flush(day_folder(tables, day))
-    flush(tables / EVENTS.name)
-    flush(tables)
-
-
 def _move_exposures(log: EventLog, tables: Path, folder: Path) -> int:
     num_new = 0
     for batch in _batches(log.read_exposures):
@@ -147,14 +124,7 @@ def _move_refused(worker: int, log: EventLog, tables: Path, folder: Path) -> int
     num_moved = 0
     for batch in _batches(log.read_refused):
         part = folder / f"refused-{worker:03}-{batch[0].sequence:012}.parquet"
-        rows = refused_table(worker, batch)
-        rows.write_parquet(part)
-        places = rows.select("source", "fingerprint").iter_rows()
-        sources = [Source(name, fingerprint, 1, rows.lazy()) for name, fingerprint in places]
-        publish_quarantine(tables, EVENTS, sources, [part], folder)
-        path = quarantine_path(tables, EVENTS)
-        for changed in (path, path.parent, tables):
-            flush(changed)
+        store_refused(tables, refused_table(worker, batch), part)
         log.discard_refused(batch[-1].sequence)
         num_moved += len(batch)
     return num_moved
@@ -166,33 +136,6 @@ def _batches(
     while batch := read(after_sequence, BATCH_ROWS):
         yield batch
         after_sequence = batch[-1].sequence
-
-
-def event_table(events: Sequence[Event]) -> pl.DataFrame:
-    """Events as canonical rows: what an event does not say is null."""
-    given = pl.Schema({**polars_schema(EVENTS), "event_time": pl.Int64()})
-    rows = pl.DataFrame([to_row(event) for event in events], given, orient="row")
-    texts = pl.col(pl.String)
-    return rows.with_columns(
-        pl.col("event_time").cast(TIME),
-        pl.when(texts != "").then(texts),
-    )
-
-
-def refused_table(worker: int, refused: Sequence[RefusedEvent]) -> pl.DataFrame:
-    """Rows as in the quarantine of an ingestion; each is a source content of its own.
-
-    So moving a row twice, after a crash, replaces it.
-    """
-    texts = event_table([]).cast(pl.String).schema
-    rows = [["" if v is None else str(v) for v in to_row(one.event)] for one in refused]
-    table = pl.DataFrame(rows, texts, orient="row").with_columns(
-        pl.Series("source", [f"event log of worker {worker}"] * len(rows)),
-        pl.Series("fingerprint", [f"{one.received_time}-{one.sequence}" for one in refused]),
-        pl.Series(ROW_NUMBER, [one.sequence for one in refused]),
-        pl.Series(REASON, [one.reason for one in refused]),
-    )
-    return table.select(quarantine_schema(EVENTS).names())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -213,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     home = Home.from_arguments(args)
     tables = args.tables or home.tables
     if url := os.environ.get("AISLE_EVENT_LOG"):
-        from offline.compact_stream import compact_stream
+        from offline.compact_stream import compact_stream  # needs the extra `nats`
 
         streamed = compact_stream(url, tables)
         print(f"{streamed.num_events:,} events joined {tables} from the stream")

@@ -11,21 +11,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from feature_store.durable import flush
 from feature_store.event_log import LoggedEvent, RefusedEvent
 from feature_store.event_log.connection import Connection, Message, message_of
 from feature_store.event_log.stream import EVENTS, EXPOSURES, MERGES, REFUSED
 from feature_store.event_log.tables import APPLIED, MERGED, exposure_of
 from feature_store.events import Merge, from_row
-from feature_store.schema import EVENTS as EVENTS_TABLE
 from offline.arrivals import keep_arrivals
-from offline.compact import BATCH_ROWS, Compacted, event_table, publish, refused_table
 from offline.exposures import exposure_table, merge_exposures
 from offline.ingest.days import merge_days
-from offline.ingest.files import Source
 from offline.ingest.job import Limits, staging
-from offline.ingest.keyed import publish_quarantine, quarantine_path
 from offline.ingest.tally import MICROSECONDS_PER_HOUR
+from offline.logged import (
+    BATCH_ROWS,
+    Compacted,
+    event_table,
+    publish,
+    refused_table,
+    store_refused,
+)
 from offline.people import merge_table, store_merges
 
 CONSUMER: Final = "compaction"
@@ -97,14 +100,7 @@ def _move_refused(given: Sequence[tuple[Message, Any]], tables: Path, folder: Pa
         RefusedEvent(message.sequence, row[0], row[1], from_row(tuple(row[2:])))
         for message, row in given
     ]
-    rows, part = refused_table(0, refused), folder / "refused.parquet"
-    rows.write_parquet(part)
-    places = rows.select("source", "fingerprint").iter_rows()
-    sources = [Source(name, fingerprint, 1, rows.lazy()) for name, fingerprint in places]
-    publish_quarantine(tables, EVENTS_TABLE, sources, [part], folder)
-    path = quarantine_path(tables, EVENTS_TABLE)
-    for changed in (path, path.parent, tables):
-        flush(changed)
+    store_refused(tables, refused_table(0, refused), folder / "refused.parquet")
     return len(refused)
 
 

@@ -18,8 +18,8 @@ from feature_store.features import EventBatch
 from feature_store.schema import MERGES
 from offline.arrivals import SCHEMA, arrivals_of
 from offline.by_user import OWNER, Rows, batch_of, rows_of
-from offline.compact import event_table
 from offline.ingest.tables import scan_table
+from offline.logged import event_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from feature_store.event_log import EventLog, spool_workers
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
 from offline.campaigns.campaign import MailCap
 from offline.campaigns.segments import has_events
-from offline.compact import EVENT_LOG, event_table
+from offline.compact import EVENT_LOG
 from offline.ingest.tables import instant, scan_events
+from offline.logged import event_table
 from offline.people import read_merges
 
 _COLUMNS: Final = ("user", "event_time", "item", "corpus", "attribution_token")

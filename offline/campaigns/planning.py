@@ -4,7 +4,6 @@ Arms and hold-outs go by a hash of the person, so that they are the same whoever
 often. A reason is the first that holds, in the order of REASONS. It knows no engine.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from feature_store.assignment import assign, dice
 from feature_store.ledger import Ledger
 from feature_store.people import CONSENT_PREFIX, SOURCES_PREFIX, Consent, decode_sources
 from feature_store.schema import MICROSECONDS_PER_DAY
@@ -153,23 +153,14 @@ def _require_columns(columns: Sequence[str], known: Sequence[str]) -> None:
 
 def assign_hold_out(campaign: Campaign, names: Sequence[str]) -> NDArray[np.bool_]:
     """Who is held out, by a hash of person and group; shape (people,)."""
-    return _dice(f"hold out/{campaign.hold_out.group}", names) < campaign.hold_out.share
+    return dice(f"hold out/{campaign.hold_out.group}", names) < campaign.hold_out.share
 
 
 def assign_arms(campaign: Campaign, names: Sequence[str]) -> list[str]:
     """Each person's arm, by a hash of person and campaign."""
-    ends = np.cumsum([arm.share for arm in campaign.arms])
-    places = np.searchsorted(ends / ends[-1], _dice(f"arm/{campaign.campaign}", names), "right")
-    arms = [arm.name for arm in campaign.arms]
-    return [arms[place] for place in places.tolist()]
-
-
-def _dice(salt: str, names: Sequence[str]) -> NDArray[np.float64]:
-    """A number from 0 to 1 for each person, the same each time; shape (people,)."""
-    seed = hashlib.blake2b(salt.encode(), digest_size=32).digest()
-    blake2b = hashlib.blake2b
-    digests = b"".join(blake2b(n.encode(), key=seed, digest_size=8).digest() for n in names)
-    return np.frombuffer(digests, "<u8") / 2.0**64
+    shares = [arm.share for arm in campaign.arms]
+    places = assign(campaign.campaign, shares, names)
+    return [campaign.arms[place].name for place in places]
 
 
 def _left_out(

@@ -10,11 +10,11 @@ from offline.campaigns.exporting import Job, export_campaign
 from offline.campaigns.mailed import refresh
 from offline.campaigns.parts import Folder
 from offline.campaigns.reading import read_campaign
-from offline.compact import event_table
 from offline.home import Home
 from offline.ingest.files import Source, find_sources
 from offline.ingest.job import IngestJob, ingest
 from offline.ingest.mapping import ShopMapping
+from offline.logged import event_table
 from offline.progress import QUIET
 from tests.worlds import (
     KEY,

@@ -17,10 +17,11 @@ import pytest
 from feature_store.event_log import EventLog
 from feature_store.events import Event, Exposure
 from feature_store.schema import EVENTS, MICROSECONDS_PER_DAY
-from offline.compact import Compacted, add_arguments, compact, event_table, run
+from offline.compact import add_arguments, compact, run
 from offline.errors import TablesInUseError
 from offline.exposures import EXPOSURES_SCHEMA, scan_exposures
 from offline.ingest.tables import days, polars_schema, scan_events
+from offline.logged import Compacted, event_table
 
 SPAWN = multiprocessing.get_context("spawn")
 NOON = 1_500_033_600_000_000  # 2017-07-14 12:00 UTC
