@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "export": ("offline.export", "write the mails of a campaign, or a slate for every user"),
     "mailed": ("offline.campaigns.mailed", "take in what became of a campaign's mails"),
     "campaign-report": ("offline.campaigns.report", "what a campaign did, arms against hold-out"),
+    "experiment-report": ("offline.experiment_report", "what differs between an experiment's arms"),
     "benchmark": ("offline.benchmark.command", "train and judge on a public data set"),
     "chat": ("offline.talk", "talk to the demo shop in the terminal"),
     "converse": ("offline.converse", "play scripted conversations and check every answer"),

@@ -6,6 +6,7 @@
     │   ├── MappingError                 the column mapping cannot be read or does not fit
     │   ├── RecipeError                  a recipe's file is wrong, or a search is of other data
     │   ├── CampaignError                a campaign's file is wrong, or does not fit its export
+    │   ├── ExperimentError              nothing was shown of an experiment or arm of that name
     │   └── TablesMissingError           a folder holds no canonical tables; ingest first
     ├── QuarantineLimitError          3  too many rows break the schema; nothing was changed
     ├── TrainingDataError                there is nothing to learn from, or to judge on
@@ -52,6 +53,10 @@ class RecipeError(InputError):
 
 class CampaignError(InputError):
     """A campaign's file is wrong, or does not fit what its export began with."""
+
+
+class ExperimentError(InputError):
+    """Nothing was shown of an experiment, or of an arm, of that name."""
 
 
 class TablesMissingError(InputError):

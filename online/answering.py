@@ -16,6 +16,7 @@ from online.errors import RequestError
 from online.explain.causes import reasons_of, source_names
 from online.known import Known
 from online.pipeline import Attempts, run
+from online.search.relevance import moved_by_search, with_search
 from online.snapshot import Snapshot
 from online.stages.places import Ranking
 from online.together.completing import (
@@ -36,7 +37,7 @@ def answer(snapshot: Snapshot, request: Request, known: Known, attempts: Attempt
     query, missing = complete(snapshot, request, known)
     products: tuple[SlateItem, ...] = ()
     if needs_products(query):
-        ranking = run(snapshot.pipelines[request.placement], query, attempts)
+        ranking = run(snapshot.pipeline_of(request), query, attempts)
         products = products_of(snapshot, query, ranking)
     offered = ask_shelves(snapshot.shelves, query, known, products, attempts)
     return slate_of(snapshot, query, missing, products, offered, attempts)
@@ -108,13 +109,16 @@ def slate_of(
         model_version=snapshot.model_version,
         missing=missing,
         degraded=tuple(dict.fromkeys(attempts.degraded)),
+        arm=query.arm,
     )
 
 
 def products_of(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[SlateItem, ...]:
     """The items of a ranking, with their reasons."""
-    pipeline = snapshot.pipelines[query.request.placement]
+    pipeline = snapshot.pipeline_of(query.request)
     ids = snapshot.catalog.ids
+    ranking = moved_by_search(query, ranking)
+    reasons = with_search(query, ranking, reasons_of(pipeline, query, ranking))
     return tuple(
         SlateItem(ids[index], index, Corpus.PRODUCT, score, source, propensity, reason)
         for index, score, source, propensity, reason in zip(
@@ -122,7 +126,7 @@ def products_of(snapshot: Snapshot, query: Query, ranking: Ranking) -> tuple[Sla
             ranking.scores.tolist(),
             source_names(pipeline, ranking),
             ranking.propensities.tolist(),
-            reasons_of(pipeline, query, ranking),
+            reasons,
             strict=True,
         )
     )

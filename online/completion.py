@@ -17,6 +17,7 @@ from online.catalog import Catalog
 from online.columns import distinct
 from online.corpora import num_places
 from online.known import Known
+from online.offering.experiments import Treatment, treatment_of
 from online.offering.offer import Offer
 from online.placements import MAX_PAGE_SIZE, Fatigue
 from online.snapshot import Snapshot
@@ -40,6 +41,9 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
     Raises RequestError for a placement that the table does not have and a filter that is wrong.
     """
     placement = snapshot.placement(request.placement)
+    treatment = treatment_of(snapshot.experiments, request)
+    if treatment is not None:
+        placement = treatment.placement(placement)
     if not known.consent.personalization:
         request = replace(request, session_items=())
     if not request.region and known.region:
@@ -64,10 +68,11 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
         only=_only(request.purchase_mode, bought_items),
         history=history_at(state, owned, request.request_time),
         not_new=NO_ITEMS,
-        offer=_offer(snapshot, request),
+        offer=_offer(snapshot, request, treatment),
         placement=placement,
         tired=distinct(shown),
         visit=latest_first(session, visited),
+        arm="" if treatment is None else treatment.label,
     )
     blocked = blocking(catalog, query).values()
     query = replace(query, blocked=distinct(*blocked), not_new=distinct(*blocked, bought_items))
@@ -94,9 +99,10 @@ def blocking(catalog: Catalog, query: Query) -> dict[str, Indexes]:
     return parts
 
 
-def _offer(snapshot: Snapshot, request: Request) -> Offer:
+def _offer(snapshot: Snapshot, request: Request, treatment: Treatment | None) -> Offer:
     time, region = request.request_time, request.region
-    return snapshot.shop.offer(request.placement, time, request.filter, region)
+    offer = snapshot.shop.offer(request.placement, time, request.filter, region)
+    return offer if treatment is None else treatment.offer(offer)
 
 
 def is_cheap(snapshot: Snapshot, request: Request, known: Known) -> bool:

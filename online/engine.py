@@ -120,7 +120,7 @@ class Engine:
         snapshot = self.snapshot
         attempts = Attempts(self._times)
         query, _ = complete(snapshot, request, self._read_known((request,), (attempts,))[0])
-        return query, retrieve(snapshot.pipelines[request.placement], query, attempts)
+        return query, retrieve(snapshot.pipeline_of(request), query, attempts)
 
     def recommend_popular(
         self, request: Request, left_out: Degraded, known: Known | None = None
@@ -137,7 +137,7 @@ class Engine:
             degraded = (left_out, *lacking, Degraded(FILTER_STAGE, Cause.SKIPPED))
             return Slate((), snapshot.model_version, degraded=degraded)
         query, missing = complete(snapshot, request, known or Known())
-        pipeline = snapshot.pipelines[request.placement]
+        pipeline = snapshot.pipeline_of(request)
         attempts = Attempts(StageTimes(), degraded=[left_out, *lacking])
         ranking = fill(pipeline.fallback, query, nothing_chosen(len(pipeline.sources)), attempts)
         products = products_of(snapshot, query, ranking)

@@ -48,7 +48,8 @@ class Placement:
     `max_per_brand` items of a kind while there are enough others, 0: any number. `diversity` is
     from 0 to 1, `explore_share` the share of slots that is drawn, and `fatigue` says for how
     long what was shown is not shown again; None: it may be. `fresh_weight` is what products that
-    came after the training weigh in a blend; 0: they are not shown.
+    came after the training weigh in a blend; 0: they are not shown. `answers_search`: what fits the
+    search of a request leads, where elsewhere a search only lifts it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Placement:
     fresh_weight: float = 0.05
 
     @property
+    answers_search: bool = False
     def tires(self) -> bool:
         """Whether what is shown here makes tired of it, so that the state must know at once.
 
@@ -111,7 +113,7 @@ PLACEMENTS: Final[dict[str, Placement]] = {
     for row in (
         Placement("home", _FOR_USER, is_ranked=True),
         Placement("email", _FOR_USER, is_ranked=True, waits_until_due=True, fatigue=_MAILED),
-        Placement("search_empty", _FOR_USER, is_ranked=True),
+        Placement("search_empty", _FOR_USER, is_ranked=True, answers_search=True),
         Placement(
             "chat",
             (*_FOR_USER, SourceUse("similar_to_visit", 60, 0.3)),

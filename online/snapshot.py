@@ -31,10 +31,12 @@ from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes, with_room
 from online.offering.rules import RULES_FILE, read_rules
+from online.offering.experiments import Experiment, compile_experiments
 from online.offering.shop import Offering, Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
 from online.stages.browsing import browsing_sources
+from online.search.opening import ProductSearch, open_product_search
 from online.stages.discovery import Affinity, Linear
 from online.stages.neighbours import neighbour_sources
 from online.stages.ranker import Ranker, open_ranker
@@ -42,7 +44,7 @@ from online.stages.scorers import Blend
 from online.stages.selectors import Likeness, Varied
 from online.stages.sources import AlsForUser, AlsSimilar, Popular, Repeat
 from online.stages.vectors import VectorIndex
-from online.types import Filter, Scorer, Selector, Source
+from online.types import Filter, Request, Scorer, Selector, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Snapshot:
 
     `product_values` is how often products were acted on by their place, see `online.mixing`; None:
     not measured. `understander` None: the bundle has no models of language, `search` None: nothing
-    to read.
+    to read, `product_search` None: searches are not minded.
     """
 
     bundle: Bundle
@@ -65,12 +67,21 @@ class Snapshot:
     search: ContentSearch | None = None
 
     @property
+    product_search: ProductSearch | None = None
+    experiments: tuple[Experiment, ...] = ()
     def model_version(self) -> str:
         """The id of the bundle, which every answer carries."""
         return self.bundle.bundle_id
 
     def placement(self, name: str) -> Placement:
         """The row of that name; RequestError when the table has none."""
+    def pipeline_of(self, request: Request) -> Pipeline:
+        """The pipeline that answers a request; with a search's sources where it has one."""
+        pipeline = self.pipelines[request.placement]
+        if not request.query or self.product_search is None:
+            return pipeline
+        return self.product_search.added_to(pipeline, self.placements[request.placement])
+
         row = self.placements.get(name)
         if row is None:
             names = ", ".join(sorted(self.placements))
@@ -110,13 +121,20 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
     library = open_library(bundle, catalog) if has_content(bundle) else None
     return Snapshot(
         bundle,
+    encoder = embedded_encoder()
+    understanding = open_understanding(bundle, encoder)
         catalog,
         shop,
         PLACEMENTS,
         pipelines,
         _shelves(bundle, catalog, library),
-        understander=open_understanding(bundle, embedded_encoder()),
-        search=open_search(bundle, library, embedded_encoder()) if library else None,
+        understander=understanding,
+        search=open_search(bundle, library, encoder) if library else None,
+        product_search=open_product_search(
+            *(bundle, attributes, understanding, encoder),
+            is_loaded=understanding is not None or library is not None,
+        ),
+        experiments=compile_experiments(rules, attributes, shown),
     )
 
 

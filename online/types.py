@@ -79,6 +79,8 @@ class Request:
     that texts may be in, best first, none for any; `locale` is that of the reasons. `basket_lines`
     are the basket in money, for coupons; `channel` is "" where it is not known. `seed` is what is
     drawn by for nobody: without a user and a session, requests that share it share their draws.
+    `query` is what was typed into the shop's search, "" for nothing. `takes_part`: in the shop's
+    experiments; what asks to judge or to mail does not.
     """
 
     request_time: int
@@ -103,6 +105,8 @@ class Request:
     basket_lines: tuple[BasketLine, ...] = ()
     channel: str = ""
     seed: int = 0
+    query: str = ""
+    takes_part: bool = False
 
     @property
     def drawn_by(self) -> bytes:
@@ -125,7 +129,8 @@ class Query:
     the state as of the request, by item index, and `not_new` is `blocked` and what was ever
     bought, sorted. `offer` is what the shop sells here, of which the filter lets something
     through, `tired` what was shown of late, sorted, and `visit` the items of the session, the
-    latest first.
+    latest first. `profiles` keeps what `online.stages.sources.profile` has made of them. `arm` is
+    the experiment and the arm of it that who asks is in, "" for none.
     """
 
     request: Request
@@ -143,6 +148,8 @@ class Query:
     placement: Placement
     tired: Indexes
     visit: Indexes
+    profiles: dict[int, tuple[Indexes, Scores]] = field(default_factory=dict)
+    arm: str = ""
 
     @property
     def allowed(self) -> AllowedSet:
@@ -346,6 +353,7 @@ class Slate:
     model_version: str
     missing: tuple[str, ...] = ()
     degraded: tuple[Degraded, ...] = ()
+    arm: str = ""
 
 
 def bought(items: Rows) -> Mask:

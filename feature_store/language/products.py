@@ -11,6 +11,10 @@ from feature_store.schema import CATEGORY_SEPARATOR
 VECTORS: Final = "products/text_vectors"
 """The array of a bundle: one vector of length 1 a product, float16, shape (products, dimension)."""
 
+CENTRES: Final = "products/category_vectors"
+"""The array of a bundle: where the products of each node of the category tree lie, float32, shape
+(nodes, dimension): the direction of their mean, zeros for a node without products of its own."""
+
 SPACE_FILE: Final = "products/text_space.json"
 """The file of a bundle that names the space of those vectors: `{"space": ...}`."""
 

@@ -24,7 +24,7 @@ def find_beside(
     """What the corpora beside the products know of an item; None when none has it."""
     products: tuple[SlateItem, ...] = ()
     if needs_products(query):
-        ranking = run(snapshot.pipelines[query.request.placement], query, attempts)
+        ranking = run(snapshot.pipeline_of(query.request), query, attempts)
         products = products_of(snapshot, query, ranking)
     for corpus, shelf in snapshot.shelves.items():
         stage = f"{SHELF_STAGE}.{corpus}"

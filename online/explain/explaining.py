@@ -21,6 +21,7 @@ from online.explain.findings import FilterFinding, SourceFinding
 from online.known import Known
 from online.offering.rules import Action
 from online.pipeline import Attempts, Pipeline, by_rank, find, merge, run
+from online.search.relevance import by_search
 from online.snapshot import Snapshot
 from online.stages.places import Ranking, nothing_chosen, room_of
 from online.stages.ranker import Ranker
@@ -73,7 +74,7 @@ def explain(
     item = int(snapshot.catalog.indexes_of([item_id])[0])
     if item < 0:
         return _explain_beside(snapshot, query, known, item_id, attempts)
-    pipeline = snapshot.pipelines[request.placement]
+    pipeline = snapshot.pipeline_of(request)
     ranking, place = _answer(snapshot, query, known, item_id, attempts)
     found = find(pipeline, query, attempts)
     ranked = _rank(pipeline, query, found, item) if needs_products(query) else _Ranked()
@@ -98,7 +99,7 @@ def _answer(
     snapshot: Snapshot, query: Query, known: Known, item_id: str, attempts: Attempts
 ) -> tuple[Ranking, SlateItem | None]:
     """The products of the slate, and the item's place among all corpora if it has one."""
-    pipeline = snapshot.pipelines[query.request.placement]
+    pipeline = snapshot.pipeline_of(query.request)
     ranking = nothing_chosen(len(pipeline.sources))
     products: tuple[SlateItem, ...] = ()
     if needs_products(query):
@@ -156,10 +157,11 @@ def _rank(pipeline: Pipeline, query: Query, found: list[Found], item: int) -> _R
         terms = _terms(pipeline, pipeline.scorer, query, candidates, position)
     except Exception:  # the scorer is out: the slate is ordered by rank, and so is this
         scores, terms = by_rank(candidates), []
+    fitting = by_search(query, candidates, scores)
     values = weigh(query, candidates, scores)
-    change = float(values[position] - scores[position])
-    if change:
-        terms.append(("rules", change))
+    for name, before, after in (("search", scores, fitting), ("rules", fitting, values)):
+        if change := float(after[position] - before[position]):
+            terms.append((name, change))
     terms.sort(key=lambda term: -abs(term[1]))
     above = values > values[position]
     above[:position] |= values[:position] == values[position]

@@ -52,6 +52,7 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
     "popular": {"en": "A favourite of our customers", "zh": "顾客最爱"},
     "coupon_claimed": {"en": "You have claimed it", "zh": "您已领取"},
     "coupon_saves": {"en": "Saves {saving} on this basket", "zh": "此购物车可省{saving}"},
+    "for_search": {"en": "For your search “{query}”", "zh": "与您搜索的“{query}”相关"},
     "coupon_own_goods": {"en": "For things that you buy", "zh": "适用于您常买的商品"},
     "coupon_missing": {"en": "Yours if you add {missing} more", "zh": "再加{missing}即可使用"},
     "coupon_chosen": {"en": "Sent to you, among others", "zh": "专为您等顾客提供"},
@@ -75,6 +76,14 @@ LANGUAGES: Final = frozenset(language for texts in TEXTS.values() for language i
 """The languages that there are texts in."""
 
 _CODE_OF_SOURCE: Final = {
+UNMATCHED: Final = "unmatched_query"
+"""The parameter of a reason that says for which search nothing was found."""
+
+_UNMATCHED: Final = {
+    "en": "Nothing found for “{query}”, instead: {text}",
+    "zh": "没有找到“{query}”，为您推荐：{text}",
+}
+
     "new_arrivals": "new_arrival",
     "fresh": "new_arrival",
     "als": "similar_to_taste",
@@ -100,7 +109,9 @@ def text(reason: Reason, locale: str) -> str:
         spoken = "en"
     days = reason.parameters.get("days", "")
     ago = _AGO[spoken].get(days, _AGO[spoken]["many"]).format(days=days)
-    return texts[spoken].format(**reason.parameters, ago=ago)
+    told = texts[spoken].format(**reason.parameters, ago=ago)
+    unmatched = reason.parameters.get(UNMATCHED)
+    return told if unmatched is None else _UNMATCHED[spoken].format(query=unmatched, text=told)
 
 
 def language(locale: str) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import combinations
 from typing import Any, Final
 
 from online.errors import RequestError, RuleError
+from online.offering.arms import Arm, read_arms
 from online.offering.expression import parse
 
 RULES_FILE: Final = "rules.json"
@@ -29,6 +31,7 @@ class Action(StrEnum):
     CAP = "cap"
     BLOCK = "block"
     OBJECTIVE = "objective"
+    EXPERIMENT = "experiment"
 
 
 class Group(StrEnum):
@@ -46,7 +49,8 @@ class Rule:
     It concerns `items` and what `filter` is true for; a cap without either concerns all items.
     `factor` belongs to boost and bury, `slot` (1 is the first) to pin, `by` and `count` to cap,
     `margin`, `price` and `freshness` to an objective, which concerns all items: a score is
-    multiplied by each of the three to the power given here. Instants are microseconds UTC.
+    multiplied by each of the three to the power given here. `arms` belong to an experiment.
+    Instants are microseconds UTC.
     """
 
     name: str
@@ -63,6 +67,7 @@ class Rule:
     margin: float = 0.0
     price: float = 0.0
     freshness: float = 0.0
+    arms: tuple[Arm, ...] = ()
 
     def holds(self, placement: str, time: int) -> bool:
         """Whether it is in force there and then."""
@@ -80,6 +85,7 @@ _KEYS: Final = {
     Action.CAP: _USUAL | _WHICH | {"by", "count"},
     Action.BLOCK: _USUAL | _WHICH,
     Action.OBJECTIVE: _USUAL | _EXPONENTS,
+    Action.EXPERIMENT: _USUAL | {"arms"},
 }
 
 
@@ -96,7 +102,20 @@ def read_rules(value: Any, placements: Sequence[str]) -> tuple[Rule, ...]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise RuleError(f"two rules are called `{twice}`; give each a name of its own")
+    _check_experiments([rule for rule in rules if rule.action is Action.EXPERIMENT], placements)
     return rules
+
+
+def _check_experiments(rules: Sequence[Rule], placements: Sequence[str]) -> None:
+    """Who asks is in one experiment at a time, so that each is told apart from the others."""
+    for first, second in combinations(rules, 2):
+        there = set(first.placements or placements) & set(second.placements or placements)
+        later = max(first.start_time, second.start_time)
+        if there and first.holds(min(there), later) and second.holds(min(there), later):
+            raise RuleError(
+                f"rules `{first.name}` and `{second.name}` are experiments on {min(there)} at the "
+                "same time; end one before the other, or name other `placements`"
+            )
 
 
 def write_rules(rules: Sequence[Rule]) -> dict[str, Any]:
@@ -134,7 +153,9 @@ def _check(rule: Rule, placements: Sequence[str]) -> None:
         raise ValueError("it ends before it starts")
     if rule.action is Action.OBJECTIVE and not (rule.margin or rule.price or rule.freshness):
         raise ValueError("an objective needs a power of `margin`, `price` or `freshness`")
-    concerns_all = rule.action in (Action.CAP, Action.OBJECTIVE)
+    if rule.action is Action.EXPERIMENT and not rule.arms:
+        raise ValueError("an experiment needs `arms`, one of them as things are now")
+    concerns_all = rule.action in (Action.CAP, Action.OBJECTIVE, Action.EXPERIMENT)
     if not (rule.items or rule.filter or concerns_all):
         raise ValueError("it needs `items` or a `filter` that say which")
     parse(rule.filter)
@@ -185,6 +206,7 @@ _READ: Final[dict[str, Any]] = {
     "factor": _within(1.0, MAX_FACTOR, is_whole=False),
     "slot": _within(1, MAX_SLOT, is_whole=True),
     "by": Group,
+    "arms": read_arms,
     "count": _within(1, MAX_SLOT, is_whole=True),
     **dict.fromkeys(_EXPONENTS, _within(-MAX_EXPONENT, MAX_EXPONENT, is_whole=False)),
 }
@@ -205,4 +227,6 @@ def _plain(rule: Rule) -> dict[str, Any]:
         row["factor"] = 1 / rule.factor if rule.action is Action.BURY else rule.factor
     if "by" in keys:
         row["by"] = rule.by.value
+    if "arms" in keys:
+        row["arms"] = [arm.plain() for arm in rule.arms]
     return row

@@ -16,6 +16,7 @@ from online.catalog import Catalog
 from online.offering.allowed import allowed_where, mask_of
 from online.offering.attributes import Attributes, cost_of, items_where
 from online.offering.expression import parse
+from online.offering.objective import objective_of
 from online.offering.offer import AllowedSet, Cap, Objective, Offer, Pin, Weighting
 from online.offering.rules import Action, Group, Rule
 from online.placements import Placement
@@ -27,9 +28,6 @@ MAX_FILTERS: Final = 64
 
 CHEAP: Final = 4_000_000
 """So many comparisons, some milliseconds, are made even where nobody may be kept waiting."""
-
-LEAST_UNITS: Final = np.float32(0.01)
-"""What a sale is worth at least in an objective, in units of what is usual."""
 
 
 class Offering(Protocol):
@@ -197,18 +195,10 @@ class Shop:
         """The first rule that names one is the one that counts."""
         if not rules:
             return None
-        attributes, rule = self.attributes, rules[0]
-        created_time = (self.shown or attributes).created_time
-        num_rows = len(created_time)
-        return Objective(
-            rule.name,
-            price=_in_usual_units(attributes.price, num_rows),
-            margin=_in_usual_units(attributes.price * attributes.margin, num_rows),
-            created_time=created_time,
-            price_exponent=rule.price,
-            margin_exponent=rule.margin,
-            freshness_exponent=rule.freshness,
-        )
+        rule = rules[0]
+        created_time = (self.shown or self.attributes).created_time
+        powers = (rule.margin, rule.price, rule.freshness)
+        return objective_of(self.attributes, created_time, rule.name, *powers)
 
     def _shared(self, allowed: AllowedSet) -> AllowedSet:
         """The same set that another offer has already: what is prepared for it serves all."""
@@ -248,19 +238,6 @@ def pins_of(rules: Sequence[Rule], catalog: Catalog) -> tuple[Pin, ...]:
         if item >= 0 and rule.slot - 1 not in by_slot and item not in by_slot.values():
             by_slot[rule.slot - 1] = item
     return tuple(Pin(slot, by_slot[slot]) for slot in sorted(by_slot))
-
-
-def _in_usual_units(amount: NDArray[np.float32], num_rows: int) -> NDArray[np.float32]:
-    """The amounts over the median of those above 0; 1 where one is not known, and in the room.
-
-    What earns nothing, or loses, is worth LEAST_UNITS, so that no power of it is absurd.
-    """
-    earning = amount[amount > 0]
-    usual = np.float32(np.median(earning)) if len(earning) else np.float32(1.0)
-    units = np.ones(num_rows, np.float32)
-    known = ~np.isnan(amount)
-    units[: len(amount)][known] = np.maximum(amount[known] / usual, LEAST_UNITS)
-    return units
 
 
 def of_action(rules: Sequence[Rule], *actions: Action) -> list[Rule]:

@@ -259,10 +259,13 @@ def warm_up(engine: Engine, request_time: int) -> None:
 def warm_up_requests(snapshot: Snapshot, request_time: int) -> list[Request]:
     """A request for each placement, which leads through most of the code."""
     items = tuple(snapshot.catalog.ids[i] for i in range(min(3, len(snapshot.catalog))))
-    return [
+    requests = [
         Request(request_time, name, session_items=items, context_items=items)
         for name in snapshot.placements
     ]
+    if snapshot.understander is not None or snapshot.search is not None:  # these load the encoder
+        requests.append(Request(request_time, "search_empty", query="delivery"))
+    return requests
 
 
 def _listen(server: grpc.aio.Server, address: str) -> int:

@@ -58,7 +58,7 @@ class ChatEdge:
     def read(
         self, message: chat_pb2.ConverseRequest, conversation_id: str, now_time: int, wall_time: int
     ) -> Ask:
-        """The turn of a valid message. Raises UnbuiltError as for a recommendation."""
+        """The turn of a valid message."""
         asked = recommendation_pb2.RecommendRequest(
             placement=CHAT,
             user_id=message.user_id,
@@ -70,7 +70,7 @@ class ChatEdge:
                 conversation_id.encode(), digest_size=32, key=self.key[:64], person=b"aisle.chat"
             ).digest(),
             utterance=message.utterance,
-            request=self.edge.read(asked, now_time),
+            request=replace(self.edge.read(asked, now_time), takes_part=False),
             now_time=wall_time,
             given=read_state(message.state) if message.HasField("state") else None,
             feedback=tuple((one.item_id, KIND_OF_MESSAGE[one.kind]) for one in message.feedback),

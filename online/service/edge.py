@@ -1,19 +1,19 @@
 """Recommend at the edge: a message becomes a request, a slate becomes a message.
 
-What the contract promises and this server does not do yet is refused by the name of the
-field, never silently left out. Of what hints at the situation the channel decides which coupons
-are offered, and the campaign is what the claim of a coupon is put down to; device and time zone are
-taken and change nothing yet. Who names neither a user nor a session is drawn for by a seed.
+Of what hints at the situation the channel decides which coupons are offered, and the campaign is
+what the claim of a coupon is put down to; device and time zone are taken and change nothing yet.
+Who names neither a user nor a session is drawn for by a seed.
 """
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
 from feature_store.events import Exposure
 from feature_store.schema import EVENT_KINDS, Corpus, EventKind
-from online.errors import RequestError, UnbuiltError
+from online.errors import RequestError
 from online.explain import reasons
 from online.feedback.attribution import Attribution, TokenSigner
 from online.feedback.identities import Identities
@@ -49,6 +49,9 @@ CAUSES: Final = {
     Cause.UNAVAILABLE: slate_pb2.DegradedStage.CAUSE_UNAVAILABLE,
 }
 SEED_BYTES: Final = 8
+NUM_REASONS: Final = 4_096
+"""How many worded reasons are kept."""
+
 _WELCOME: Final = INTERESTED_KINDS | {EventKind.PURCHASE}
 _UNWELCOME: Final = frozenset({EventKind.DISLIKE, EventKind.NOT_INTERESTED})
 
@@ -65,10 +68,8 @@ class Edge:
     def read(self, message: Message, request_time: int) -> Request:
         """The request of a valid message; `request_time` is in microseconds UTC.
 
-        Raises UnbuiltError for a field that is not built yet, RequestError for fields that
-        contradict each other.
+        Raises RequestError for fields that contradict each other.
         """
-        refuse_unbuilt(message)
         context = message.context
         visit = [
             (one.item_id, one.kind or event_pb2.EVENT_KIND_VIEW) for one in message.session_items
@@ -98,6 +99,8 @@ class Edge:
             basket_lines=read_basket_lines(context, self.currency),
             channel=context.channel,
             seed=_seed(message),
+            query=" ".join(context.query.split()),
+            takes_part=True,
         )
 
     def write(
@@ -110,6 +113,7 @@ class Edge:
             attribution_token=self.tokens.sign(attribution),
             model_version=slate.model_version,
             missing_ids=slate.missing,
+            arm=slate.arm,
         )
         response.request_time.FromMicroseconds(request.request_time)
         for place in slate.items:
@@ -139,7 +143,7 @@ class Edge:
             corpora=tuple(place.corpus for place in slate.items),
             propensities=tuple(place.propensity for place in slate.items),
             model_version=slate.model_version,
-            arm=response.arm,
+            arm=slate.arm,
         )
 
     def pseudonym(self, raw: str) -> bytes:
@@ -190,17 +194,14 @@ def quotas(message: Message) -> tuple[Quota, ...]:
     )
 
 
-def refuse_unbuilt(message: Message) -> None:
-    """Raises UnbuiltError for what the contract names and this server does not do yet."""
-    context = message.context
-    for field, is_used in (("context.query", context.query),):
-        if is_used:
-            raise UnbuiltError(field, "is not built yet; leave it out")
-
-
 def write_reason(message: slate_pb2.Reason, reason: Reason, locale: str) -> None:
     """A reason with its words in the language of `locale`."""
-    message.code = reason.code
-    message.text = reasons.text(reason, locale)
-    if reason.parameters:
-        message.parameters.update(reason.parameters)
+    message.CopyFrom(_worded(reason.code, tuple(reason.parameters.items()), locale))
+
+
+@lru_cache(NUM_REASONS)
+def _worded(code: str, parameters: tuple[tuple[str, str], ...], locale: str) -> slate_pb2.Reason:
+    """The message of a reason, to be copied: there are few of them, and they are said often."""
+    reason = Reason(code, dict(parameters))
+    text = reasons.text(reason, locale)
+    return slate_pb2.Reason(code=code, text=text, parameters=reason.parameters)

@@ -1,7 +1,7 @@
 """What a shop's rules and a tired eye make of the scores: boosted, buried, shown often enough.
 
 And what a sale is worth to the shop: with the margin to the power of 1, a purchase probability
-becomes the profit to expect.
+becomes the profit to expect. What fits a search comes first, or is lifted, before all of that.
 
 It changes scores after the scorer, so that every scorer means the same by a boost.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from feature_store.schema import MICROSECONDS_PER_DAY
 from online.offering.allowed import contains, holds
 from online.offering.offer import Objective, Offer
+from online.search.relevance import by_search
 from online.together.queries import CandidatesTogether, Queries
 from online.together.ragged import places_among
 from online.types import Candidates, Indexes, Query, Scores
@@ -21,10 +22,12 @@ FRESH_DAYS: Final = 60.0
 
 
 def weigh(query: Query, candidates: Candidates, scores: Scores) -> Scores:
-    """The scores after boosts, buries and what was shown of late; the same array if none holds.
+    """The scores after the search, boosts, buries and what was shown of late.
 
+    The same array if nothing holds.
     A factor multiplies a positive score; of a negative one it takes as much away, or adds it.
     """
+    scores = by_search(query, candidates, scores)
     scores = _ruled(query.offer, query.time, candidates.items, scores)
     fatigue = query.placement.fatigue
     if fatigue is not None and len(query.tired):

@@ -34,7 +34,12 @@ def is_plain(request: Request) -> bool:
     is_page = request.context_items or request.basket_items or request.basket_lines
     is_visit = request.session or request.session_items
     return not (
-        is_page or is_visit or request.explores or request.purchase_mode is PurchaseMode.REPEAT_ONLY
+        is_page
+        or is_visit
+        or request.query
+        or request.takes_part
+        or request.explores
+        or request.purchase_mode is PurchaseMode.REPEAT_ONLY
     )
 
 

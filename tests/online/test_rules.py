@@ -13,9 +13,10 @@ from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.errors import TrainingDataError
 from offline.rules import load_rules
 from online.errors import RuleError
+from online.offering.objective import LEAST_UNITS
 from online.offering.offer import Objective
 from online.offering.rules import read_rules, write_rules
-from online.offering.shop import LEAST_UNITS, Shop
+from online.offering.shop import Shop
 from online.snapshot import open_snapshot
 from online.stages.weighing import worth
 from tests.online.shops import groups_of, items, number, open_shop

@@ -23,7 +23,6 @@ from tests.online.serving import (
     Caller,
     detail,
     ids,
-    message_of,
     refused,
     serving,
     settings_of,
@@ -74,21 +73,6 @@ def test_a_bad_request_names_its_fields(
     assert sorted(one.field for one in request.field_violations) == violated
     assert all(one.description for one in request.field_violations)
     assert detail(caught, error_details_pb2.ErrorInfo).reason == "BAD_REQUEST"
-
-
-@pytest.mark.parametrize(
-    ("fields", "named"),
-    [
-        ({"context": context_pb2.Context(query="milk")}, "context.query"),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(
-    read_only_server: Caller, fields: dict[str, Any], named: str
-) -> None:
-    with refused(UNIMPLEMENTED) as caught:
-        read_only_server.recommend(**fields)
-    assert message_of(caught).startswith(f"{named}: ")
-    assert detail(caught, error_details_pb2.ErrorInfo).metadata["field"] == named
 
 
 def test_what_asks_for_nothing_more_is_answered(read_only_server: Caller) -> None:

@@ -124,7 +124,11 @@ class Context(message.Message):
     category: builtins.str
     """Category path of the page, levels separated by ` > `."""
     query: builtins.str
-    """Search text that the page answers to, for placement `search_empty`."""
+    """What the user typed into the shop's search, of which 200 characters are read. On placement `search_empty` what fits
+    it leads, and what the user likes orders what fits about as well; where nothing fits the slate is the user's usual
+    one, and its reasons say so. On other placements it brings nothing new, and lifts what fits among what they find.
+    It chooses products, neither content nor coupons.
+    """
     device: Device.ValueType
     """Kind of screen."""
     locale: builtins.str

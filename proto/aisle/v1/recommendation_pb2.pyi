@@ -194,7 +194,7 @@ class RecommendResponse(message.Message):
     model_version: builtins.str
     """The model that answered: the id of its bundle."""
     arm: builtins.str
-    """Arm of the experiment the user is in; empty: in none."""
+    """Experiment and arm that the user, else the session, is in on this placement: `variety/more`; empty: in none."""
     @builtins.property
     def items(self) -> containers.RepeatedCompositeFieldContainer[slate_pb2.RecommendedItem]:
         """The slate, best first."""

@@ -81,7 +81,9 @@ class Reason(message.Message):
     """The reason in the language asked for, ready to be shown."""
     @builtins.property
     def parameters(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """What the text says, e.g. `item_id`, `interval_days`, `category`; the keys depend on the code."""
+        """What the text says, e.g. `item_id`, `interval_days`, `category`; the keys depend on the code. Whatever the code,
+        `unmatched_query` says for which search nothing was found.
+        """
 
     def __init__(
         self,

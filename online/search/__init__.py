@@ -1,0 +1,1 @@
+"""Products for what a shopper typed into the shop's search."""

@@ -1,0 +1,110 @@
+"""What a search makes of scores and reasons: what fits it comes first, or is at least lifted.
+
+On the page of a search whatever fits stands before whatever does not, and what the user likes
+orders what fits about as well. Elsewhere a search is a hint: scores of what fits are lifted. The
+two sources of a search are the last rows of the candidates. It knows no index and no encoder.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from online.explain.reasons import UNMATCHED
+from online.stages.places import Ranking
+from online.types import Candidates, Query, Reason, Scores
+
+ROWS: Final = (-2, -1)
+"""Words and meaning among the sources of a pipeline for searches."""
+
+SHARES: Final = np.array([[0.6], [0.4]], np.float32)
+"""What words and meaning count for; where one is left out the other counts for all."""
+
+LEAST_FIT: Final = np.float32(0.2)
+"""What fits less has nothing to do with the search."""
+
+PERSONAL: Final = np.float32(0.25)
+"""What being liked best is worth beside fitting in full."""
+
+REST: Final = np.float32(1e-3)
+"""What does not fit has at most this score: it stays below even where the shop boosts it."""
+
+LIFT: Final = np.float32(1.0)
+"""On other pages what fits in full gets twice its score."""
+
+SHOWN_CHARACTERS: Final = 60
+"""How much of a search a reason repeats."""
+
+
+def fit_of(candidates: Candidates) -> Scores | None:
+    """How well each candidate fits the search, from 0 to 1; None where neither source answered."""
+    if len(candidates.rates) < len(ROWS):
+        return None
+    answered = np.array([[candidates.rates[row] is not None] for row in ROWS])
+    if not answered.any():
+        return None
+    shares = SHARES * answered
+    parts = candidates.rated(ROWS) * (shares / shares.sum())
+    fit: Scores = parts.sum(axis=0, dtype=np.float32)
+    return fit
+
+
+def by_search(query: Query, candidates: Candidates, scores: Scores) -> Scores:
+    """The scores in the light of the search; as they are where there is none, or nothing fits."""
+    fit = fit_of(candidates) if query.request.query else None
+    if fit is None:
+        return scores
+    fits = fit >= LEAST_FIT
+    if not fits.any():
+        return scores
+    if not query.placement.answers_search:
+        lifted: Scores = scores + np.abs(scores) * LIFT * np.where(fits, fit, np.float32(0))
+        return lifted
+    liking = _liking(scores)
+    leading: Scores = np.where(fits, fit + PERSONAL * liking, REST * liking)
+    return leading
+
+
+def _liking(scores: Scores) -> Scores:
+    """The scores from 0 to 1, the highest being 1 and what is not above 0 being 0."""
+    above = np.maximum(scores, np.float32(0))
+    highest = above.max(initial=0)
+    return above / highest if highest > 0 else above
+
+
+def moved_by_search(query: Query, ranking: Ranking) -> Ranking:
+    """The ranking with the search as the source of what leads because it fits.
+
+    Also of what another source brought, which then has the scores that the search gives it.
+    """
+    fit = fit_of(ranking.chosen) if _leads(query) else None
+    if fit is None:
+        return ranking
+    chosen, fits = ranking.chosen, (fit >= LEAST_FIT) & (ranking.sources >= 0)
+    rated = chosen.rated(ROWS)
+    scores = chosen.scores.copy()
+    scores[ROWS, :] = np.where(rated > 0, rated, scores[ROWS, :])
+    rows = len(scores) + np.array(ROWS)[(SHARES * rated).argmax(axis=0)]
+    sources: NDArray[np.intp] = np.where(fits, rows, ranking.sources)
+    return replace(ranking, chosen=replace(chosen, scores=scores), sources=sources)
+
+
+def with_search(query: Query, ranking: Ranking, reasons: list[Reason]) -> list[Reason]:
+    """The reasons, which say so where the search was answered and nothing shown fits it."""
+    fit = fit_of(ranking.chosen) if _leads(query) else None
+    left_out = any(one.stage.startswith("source.search_") for one in ranking.degraded)
+    if fit is None or left_out or (fit >= LEAST_FIT).any():
+        return reasons
+    told = {UNMATCHED: shown(query)}
+    return [Reason(one.code, one.parameters | told) for one in reasons]
+
+
+def shown(query: Query) -> str:
+    """The search as a reason repeats it."""
+    text = " ".join(query.request.query.split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 1]}…"
+
+
+def _leads(query: Query) -> bool:
+    return bool(query.request.query) and query.placement.answers_search
