@@ -18,10 +18,10 @@ from feature_store.ranking import (
     FEATURES_FILE,
     ITEM_FEATURES,
     MODEL_FILE,
-    RATED_SOURCES,
     ItemColumns,
     feature_names,
 )
+from feature_store.two_tower import rated_with
 from offline.chat.section import write_understanding
 from offline.chat.vocabulary import write_vocabulary
 from offline.content.section import write_content
@@ -45,6 +45,8 @@ from offline.models.popularity import (
 from offline.models.ranker import Ranker as FittedRanker
 from offline.progress import Progress
 from offline.recipe import PopularityConfig, Recipe
+from offline.two_tower import write_two_tower
+from offline.visits import write_transitions
 from online.offering.rules import RULES_FILE, Rule, write_rules
 
 
@@ -115,6 +117,11 @@ def write_sources(
     writer.array("linear/row", linear.row)
     writer.array("linear/neighbours", linear.neighbours)
     writer.array("linear/weights", linear.weights)
+    if recipe.two_tower.is_served:
+        write_two_tower(writer, dataset, recipe, device, progress)
+    if recipe.transitions.is_served:
+        kept = recipe.transitions.num_neighbours
+        write_transitions(writer, dataset.visits, dataset.num_items, kept)
     _write_columns(writer, columns)
     writer.json("serving.json", _serving(recipe))
     return Written(role, dataset.horizon_time, _num_items(dataset, has_content=encoder is not None))
@@ -135,7 +142,8 @@ def commit_bundle(
     writer.json(RULES_FILE, write_rules(rules))
     if ranker is not None:
         writer.data(MODEL_FILE, ranker.onnx)
-        writer.json(FEATURES_FILE, list(feature_names(RATED_SOURCES)))
+        rated = rated_with(two_tower=recipe.two_tower.is_served)
+        writer.json(FEATURES_FILE, list(feature_names(rated)))
     return writer.commit(
         horizon_time=written.horizon_time,
         seed=recipe.seed,

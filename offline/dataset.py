@@ -20,8 +20,10 @@ from offline.content.dataset import ContentData, load_content
 from offline.coupons.dataset import CouponData, load_coupons
 from offline.errors import TrainingDataError
 from offline.ingest.tables import instant, scan_events, scan_products, scan_promotions
+from offline.models.sessions import NO_SESSIONS, Sessions
 from offline.people import scan_user_events
 from offline.recipe import DataConfig
+from offline.visits import load_visits
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Dataset:
 
     `users` are pseudonyms in hexadecimal; `items` is the canonical product table, one row an
     item, sorted by id, so that a row's number is the item's index. `taken_in` is the newest change
-    of the catalogue's log that they have.
+    of the catalogue's log that they have. `visits` are what was looked at one after the other.
     """
 
     users: tuple[str, ...]
@@ -78,6 +80,7 @@ class Dataset:
     coupons: CouponData = field(default_factory=CouponData)
     content: ContentData = field(default_factory=ContentData)
     taken_in: int = 0
+    visits: Sessions = NO_SESSIONS
 
     @property
     def num_items(self) -> int:
@@ -128,6 +131,7 @@ def load_dataset(tables: Path, config: DataConfig, horizon_time: int) -> Dataset
         coupons=load_coupons(tables, horizon_time),
         content=load_content(tables, horizon_time),
         taken_in=taken_in(tables),
+        visits=load_visits(tables, items, horizon_time, config.num_visit_days),
     )
 
 

@@ -26,10 +26,11 @@ from rich.console import Console
 from feature_store.bundle import open_bundle
 from feature_store.features import EventBatch, update
 from feature_store.pointer import serving_folder
-from feature_store.ranking import RATED_SOURCES, feature_names, open_columns, ranking_features
+from feature_store.ranking import feature_names, open_columns, ranking_features
 from feature_store.served import PARITY_FOLDER, Place, Served, places
 from feature_store.state import EMPTY, state_key
 from feature_store.store import MemoryStore
+from feature_store.two_tower import rated_sources
 from feature_store.views import RANKING_VIEWS
 from offline.arrivals import read_all_arrivals
 from offline.by_user import part_path, users_of
@@ -49,12 +50,10 @@ ABSOLUTE: float = 1e-4
 MAX_OTHER: float = 1e-5
 NEVER: int = 2**62
 
-NAMES = feature_names(RATED_SOURCES)
-SCORES = [NAMES.index(f"{source}_score") for source in RATED_SOURCES]
-DEFAULTS = np.array(
-    [view.default or 0.0 for view in RANKING_VIEWS] + [0.0] * (len(NAMES) - len(RANKING_VIEWS)),
-    np.float32,
-)
+NUM_DECLARED = len(RANKING_VIEWS)
+"""What the sources say follows behind these."""
+
+DEFAULTS = np.array([view.default or 0.0 for view in RANKING_VIEWS], np.float32)
 
 
 @dataclass(slots=True)
@@ -187,9 +186,9 @@ def _compare(parity: Parity, snapshot: Snapshot, served: Served, memory: Memory 
         request.request_time,
     )  # fmt: skip
     if not request.session:  # what a session did is not kept for ever: it may move the sources
-        again[:, SCORES] = scores.T
+        again[:, said] = scores.T
         parity.num_other_items += int((~np.isin(served.items, found)).sum())
-    _count(parity, served.features, again, request.user.hex())
+    _count(parity, served.features, again, request.user.hex(), feature_names(rated))
 
 
 def _ask(
@@ -198,22 +197,27 @@ def _ask(
     """The query, the candidates that the engine finds now, and the rated scores of `items`."""
     query, found = Engine(store, snapshot).candidates(request)
     names = snapshot.pipelines[request.placement].source_names
-    rated = [names.index(name) for name in RATED_SOURCES]
+    rated = [names.index(name) for name in rated_sources(snapshot.bundle)]
     unscored = np.zeros((len(found.rates), len(items)), np.float32)
     return query, found.items, Candidates(items, unscored, found.rates).rated(rated)
 
 
 def _count(
-    parity: Parity, served: NDArray[np.float32], again: NDArray[np.float32], user: str
+    parity: Parity,
+    served: NDArray[np.float32],
+    again: NDArray[np.float32],
+    user: str,
+    names: Sequence[str],
 ) -> None:
     differs = np.abs(served - again) > ABSOLUTE + RELATIVE * np.abs(again)
     parity.num_requests += 1
     parity.num_items += len(served)
     parity.users.add(user)
     parity.num_values += served.size
-    parity.num_not_default += int((served != DEFAULTS).sum())
-    for column in np.flatnonzero(differs.any(axis=0)):
-        parity.differences[NAMES[column]] += int(differs[:, column].sum())
+    parity.num_not_default += int((served[:, :NUM_DECLARED] != DEFAULTS).sum())
+    parity.num_not_default += int((served[:, NUM_DECLARED:] != 0).sum())
+    for column in np.flatnonzero(differs.any(axis=0)).tolist():
+        parity.differences[names[column]] += int(differs[:, column].sum())
 
 
 def _request(values: Mapping[str, Any]) -> Request:

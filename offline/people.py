@@ -86,11 +86,18 @@ def scan_user_events(
     Of the visits, only those that were merged before `end_time` (microseconds UTC, None: ever)
     are a user's: what is known later must not be known now. Raises TablesMissingError.
     """
+    events = scan_allowed_events(tables, start_time, end_time)
+    return events.filter(pl.col("user").is_not_null())
+
+
+def scan_allowed_events(
+    tables: Path, start_time: int | None = None, end_time: int | None = None
+) -> pl.LazyFrame:
+    """As `scan_user_events`, with those of visits of nobody known; their `user` is null."""
     events = scan_events(tables, start_time, end_time)
     merges = read_merges(tables)
     if len(merges):
         events = _attributed(events, merges, end_time)
-    events = events.filter(pl.col("user").is_not_null())
     refused = read_consents(tables).filter(~pl.col("personalization")).select("user")
     return events.join(refused.lazy(), on="user", how="anti") if len(refused) else events
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from aisle.bundle.v1 import bundle_pb2
-from feature_store.ranking import RATED_SOURCES, open_columns, ranking_features
+from feature_store.ranking import open_columns, ranking_features
 from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.store import OnlineStore
+from feature_store.two_tower import rated_sources
 from offline.build import build_bundle
 from offline.dataset import load_dataset, time_span
 from offline.models.ranker import Lessons, Ranker, fit_ranker
@@ -147,7 +148,7 @@ def _user_examples(
     engine = Engine(store, snapshot)
     columns = open_columns(snapshot.bundle)
     names = snapshot.pipelines[PLACEMENT].source_names
-    rated = [names.index(name) for name in RATED_SOURCES]
+    rated = [names.index(name) for name in rated_sources(snapshot.bundle)]
     with progress.task("Ranker: candidates", len(heldout.users)) as advance:
         for owner, user in enumerate(heldout.users):
             relevant, reaction = heldout.relevant[owner], reactions.get(user, NO_REACTION)

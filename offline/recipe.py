@@ -18,13 +18,15 @@ class DataConfig:
     """Which purchases and items take part, and where the past ends for judging.
 
     `cut_time` (microseconds UTC) parts training from test; None: the last
-    `num_test_days` of the data are the test.
+    `num_test_days` of the data are the test. `num_visit_days`: visits of so many days before the
+    horizon are read.
     """
 
     min_users_per_item: int = 5
     exclude_departments: tuple[str, ...] = ()
     cut_time: int | None = None
     num_test_days: int = 30
+    num_visit_days: int = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,38 @@ class RankerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TwoTowerSourceConfig:
+    """The two-tower as a source, see `offline.two_tower`; unless `is_served` it is not learned.
+
+    `max_history` is how many of a user's items, the latest, it is asked with.
+    """
+
+    is_served: bool = False
+    dim: int = 64
+    temperature: float = 0.1
+    attention: bool = False
+    num_buckets: int = 65_536
+    max_history: int = 256
+    users_per_step: int = 64
+    num_uniform: int = 2_048
+    hidden_share: float = 0.3
+    anonymous_share: float = 0.3
+    num_epochs: int = 5
+    learning_rate: float = 0.015
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionSourceConfig:
+    """What visitors look at next, see `offline.visits`: learned where there are visits.
+
+    Each item keeps the `num_neighbours` that follow it most.
+    """
+
+    is_served: bool = True
+    num_neighbours: int = 60
+
+
+@dataclass(frozen=True, slots=True)
 class IndexConfig:
     """Vector index: exact up to `max_exact_items`, beyond that the fastest with enough recall."""
 
@@ -110,6 +144,8 @@ class Recipe:
     popularity: PopularityConfig = field(default_factory=PopularityConfig)
     als: AlsConfig = field(default_factory=AlsConfig)
     linear: LinearConfig = field(default_factory=LinearConfig)
+    two_tower: TwoTowerSourceConfig = field(default_factory=TwoTowerSourceConfig)
+    transitions: TransitionSourceConfig = field(default_factory=TransitionSourceConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     ranker: RankerConfig | None = field(default_factory=RankerConfig)
     repeat_half_life: int = HALF_LIVES_DAYS.index(60.0)

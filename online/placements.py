@@ -15,7 +15,8 @@ class SourceUse:
     """A source by name, how many candidates it may add, and its weight in a blend.
 
     `size_new` counts when only new items are wanted, by default the same. `only_new`: it is
-    asked only for what the user never bought.
+    asked only for what the user never bought. `is_optional`: bundles may lack it, since not every
+    recipe asks for it, and not every shop has what it is learned from.
     """
 
     source: str
@@ -23,6 +24,7 @@ class SourceUse:
     weight: float
     size_new: int | None = None
     only_new: bool = False
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ _FOR_USER: Final = (
     SourceUse("rising", 30, 0.02, size_new=50, only_new=True),
     SourceUse("popular_week", 20, 0.06, size_new=30, only_new=True),
     SourceUse("promoted", 10, 0.02, size_new=30, only_new=True),
+    SourceUse("two_tower", 40, 0.06, size_new=80, only_new=True, is_optional=True),
+    SourceUse("next_in_visit", 40, 0.3, is_optional=True),
 )
 
 _FOR_PRODUCT: Final = (
@@ -97,6 +101,7 @@ _FOR_PRODUCT: Final = (
     SourceUse("bought_with", 60, 0.3),
     SourceUse("popular_in_category", 60, 0.2),
     SourceUse("als", 60, 0.1),
+    SourceUse("next_in_visit", 60, 0.5, is_optional=True),
 )
 _FOR_BASKET: Final = (
     SourceUse("bought_with_basket", 100, 1.0),
@@ -104,6 +109,7 @@ _FOR_BASKET: Final = (
     SourceUse("repeat", 100, 0.5),
     SourceUse("due", 40, 0.5),
     SourceUse("als", 60, 0.2),
+    SourceUse("next_in_visit", 60, 0.3, is_optional=True),
 )
 _PAGES: Final = Fatigue(hours=0.25, factor=0.7)
 _MAILED: Final = Fatigue(hours=6 * 24, kinds=(EventKind.MAIL_SENT, EventKind.IMPRESSION))

@@ -17,6 +17,7 @@ from feature_store.language.encoder import embedded_encoder
 from feature_store.ranking import MODEL_FILE
 from feature_store.schema import Corpus
 from feature_store.state import STATE_LAYOUT
+from feature_store.two_tower import has_two_tower
 from online.catalog import Catalog, open_catalog
 from online.chat.learned import open_understanding
 from online.chat.understanding import Understander
@@ -30,19 +31,20 @@ from online.coupons.valuing import open_models
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes, with_room
-from online.offering.rules import RULES_FILE, read_rules
 from online.offering.experiments import Experiment, compile_experiments
+from online.offering.rules import RULES_FILE, read_rules
 from online.offering.shop import Offering, Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
-from online.stages.browsing import browsing_sources
 from online.search.opening import ProductSearch, open_product_search
+from online.stages.browsing import browsing_sources
 from online.stages.discovery import Affinity, Linear
 from online.stages.neighbours import neighbour_sources
 from online.stages.ranker import Ranker, open_ranker
 from online.stages.scorers import Blend
 from online.stages.selectors import Likeness, Varied
 from online.stages.sources import AlsForUser, AlsSimilar, Popular, Repeat
+from online.stages.towers import open_two_tower
 from online.stages.vectors import VectorIndex
 from online.types import Filter, Request, Scorer, Selector, Source
 
@@ -65,16 +67,14 @@ class Snapshot:
     product_values: NDArray[np.float32] | None = None
     understander: Understander | None = None
     search: ContentSearch | None = None
-
-    @property
     product_search: ProductSearch | None = None
     experiments: tuple[Experiment, ...] = ()
+
+    @property
     def model_version(self) -> str:
         """The id of the bundle, which every answer carries."""
         return self.bundle.bundle_id
 
-    def placement(self, name: str) -> Placement:
-        """The row of that name; RequestError when the table has none."""
     def pipeline_of(self, request: Request) -> Pipeline:
         """The pipeline that answers a request; with a search's sources where it has one."""
         pipeline = self.pipelines[request.placement]
@@ -82,6 +82,8 @@ class Snapshot:
             return pipeline
         return self.product_search.added_to(pipeline, self.placements[request.placement])
 
+    def placement(self, name: str) -> Placement:
+        """The row of that name; RequestError when the table has none."""
         row = self.placements.get(name)
         if row is None:
             names = ", ".join(sorted(self.placements))
@@ -119,10 +121,10 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
     }
     library = open_library(bundle, catalog) if has_content(bundle) else None
-    return Snapshot(
-        bundle,
     encoder = embedded_encoder()
     understanding = open_understanding(bundle, encoder)
+    return Snapshot(
+        bundle,
         catalog,
         shop,
         PLACEMENTS,
@@ -177,6 +179,7 @@ def _sources(bundle: Bundle) -> tuple[Source, ...]:
             order=bundle.array("affinity/order"),
             starts=bundle.array("affinity/starts"),
         ),
+        *((open_two_tower(bundle),) if has_two_tower(bundle) else ()),
     )
 
 
@@ -209,13 +212,14 @@ def _pipeline(
     ranker: Ranker | None,
     selector: Selector,
 ) -> Pipeline:
-    names = [use.source for use in row.sources]
-    weights = np.array([use.weight for use in row.sources], np.float32)
+    uses = [use for use in row.sources if use.source in sources or not use.is_optional]
+    names = [use.source for use in uses]
+    weights = np.array([use.weight for use in uses], np.float32)
     scorer: Scorer = Blend("scorer.blend", weights)
     if row.is_ranked and ranker is not None:
         scorer = ranker.over(names)
     return Pipeline(
-        sources=tuple(_sized(use, sources[use.source]) for use in row.sources),
+        sources=tuple(_sized(use, sources[use.source]) for use in uses),
         filters=filters,
         scorer=scorer,
         selector=selector,

@@ -22,6 +22,7 @@ from online.feedback.changes import apply
 
 if TYPE_CHECKING:
     from offline.coupons.dataset import CouponData
+    from offline.recipe import TwoTowerSourceConfig
 
 NUM_USERS: Final = 40
 NUM_ITEMS: Final = 60
@@ -81,13 +82,17 @@ class World:
         return f"lmdb:{self.home / 'store'}"
 
 
-def build_world(home: Path, coupons: "CouponData | None" = None) -> World:
+def build_world(
+    home: Path,
+    coupons: "CouponData | None" = None,
+    two_tower: "TwoTowerSourceConfig | None" = None,
+) -> World:
     """Learn the checkerboard and load the store; the same world each time.
 
-    It sells without coupons, if none are given.
+    It sells without coupons and without the two-tower, if none are given.
     """
     purchases = draw_purchases()
-    directory = _build_bundle(serving_folder(home), purchases, coupons)
+    directory = _build_bundle(serving_folder(home), purchases, coupons, two_tower)
     pointer = Pointer("champion", 1, directory.name, directory)
     write_pointer(home, pointer)
     world = World(home, directory, purchases)
@@ -139,7 +144,10 @@ def price(item: int) -> float:
 
 
 def _build_bundle(
-    bundles: Path, purchases: tuple[Purchase, ...], coupons: "CouponData | None" = None
+    bundles: Path,
+    purchases: tuple[Purchase, ...],
+    coupons: "CouponData | None" = None,
+    two_tower: "TwoTowerSourceConfig | None" = None,
 ) -> Path:
     """The bundle as training builds it. The trainers are loaded here, not by who reads a world."""
     import polars as pl
@@ -150,7 +158,7 @@ def _build_bundle(
     from offline.coupons.dataset import CouponData
     from offline.dataset import Dataset, Purchases
     from offline.progress import QUIET
-    from offline.recipe import AlsConfig, Recipe
+    from offline.recipe import AlsConfig, Recipe, TwoTowerSourceConfig
 
     rows = [_product(number) for number in range(NUM_ITEMS)]
     items = pl.DataFrame(rows).with_columns(
@@ -169,7 +177,8 @@ def _build_bundle(
         horizon_time=HORIZON_TIME,
         coupons=coupons or CouponData(),
     )
-    recipe = Recipe("checkerboard", als=AlsConfig(num_factors=2))
+    towers = two_tower or TwoTowerSourceConfig()
+    recipe = Recipe("checkerboard", als=AlsConfig(num_factors=2), two_tower=towers)
     role = bundle_pb2.ROLE_REFIT
     return build_bundle(dataset, recipe, bundles, role, "cpu", QUIET).directory
 

@@ -28,11 +28,12 @@ from offline.dataset import Dataset, Purchases
 from offline.errors import TrainingDataError
 from offline.models.item_columns import group_codes
 from offline.models.two_tower.data import Ids, Ragged, TrainingData, ragged
-from offline.models.two_tower.features import ItemFacts, describe
+from offline.models.two_tower.features import describe
 from offline.models.two_tower.fitted import FittedTowers
 from offline.models.two_tower.model import TowerConfig
 from offline.models.two_tower.sampling import SamplingConfig
 from offline.models.two_tower.train import TrainConfig, TwoTowerConfig, fit
+from offline.two_tower import facts_of
 
 Matrix = NDArray[np.float32]
 
@@ -203,14 +204,3 @@ def taken(histories: Ragged, users: Ids) -> Ragged:
     places, owner = histories.places(users)
     weights = None if histories.weights is None else histories.weights[places]
     return ragged(owner, histories.ids[places], len(users), weights)
-
-
-def facts_of(past: Dataset) -> ItemFacts:
-    """What the catalogue says; the price, where it has none, is the last one paid."""
-    category, brand, title = (
-        past.items[name].fill_null("").to_list() for name in ("category", "brand", "title")
-    )
-    price = past.items["price"].to_numpy().astype(np.float32)
-    paid = np.full(past.num_items, np.nan, np.float32)
-    paid[past.purchases.item] = past.purchases.price
-    return ItemFacts(category, brand, title, np.where(np.isnan(price), paid, price))

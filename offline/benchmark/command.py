@@ -11,7 +11,10 @@ from typing import Final
 from offline.benchmark.setting import Setting
 from offline.progress import Progress
 
-BENCHMARKS: Final = ("completejourney", "gowalla", "tafeng", "diginetica", "throughput")
+BENCHMARKS: Final = (
+    *("completejourney", "gowalla", "tafeng", "diginetica", "throughput"),
+    *("twotower", "visits", "baskets"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         required=True,
-        help="folder of the data set; for completejourney one of canonical tables",
+        help="folder of the data set; canonical tables for completejourney, twotower, baskets",
     )
     parser.add_argument(
         "--period", choices=("test", "validation"), default="test", help="default: %(default)s"

@@ -7,6 +7,8 @@ The recipe is the product's; `validation` judges November with all that came bef
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ import polars as pl
 
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.schema import MICROSECONDS_PER_DAY
+from feature_store.store import OnlineStore
 from offline.benchmark import cold_items
 from offline.benchmark.report import Line, difference
 from offline.benchmark.setting import Setting
@@ -24,13 +27,14 @@ from offline.past_states import PastStates
 from offline.rank import train_ranker
 from offline.recipe import Recipe, completejourney
 from offline.replay import (
+    Heldout,
     Judgement,
     judge_own_frequency,
     judge_popularity,
     load_heldout,
     replay,
 )
-from online.snapshot import open_snapshot
+from online.snapshot import Snapshot, open_snapshot
 
 PLACEMENT: Final = "home"
 VALIDATION_DAYS: Final = 30
@@ -55,8 +59,25 @@ def periods(recipe: Recipe, setting: Setting) -> tuple[Recipe, int]:
     return recipe.with_cut(cut - VALIDATION_DAYS * MICROSECONDS_PER_DAY), cut
 
 
-def served(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:
-    """Build the judged bundle as training does and ask the engine for every user."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A bundle as of the cut, ready to be asked, and the seconds that learning took."""
+
+    setting: Setting
+    snapshot: Snapshot
+    store: OnlineStore
+    heldout: Heldout
+    train_s: float
+
+    def replayed(self) -> Judgement:
+        """What the engine answers."""
+        progress = self.setting.progress
+        return replay(self.snapshot, self.store, self.heldout, PLACEMENT, progress)
+
+
+@contextmanager
+def judged(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[Judged]:
+    """Build the judged bundle as training does; it is there within the block."""
     cut_time, tables = _cut(recipe), setting.data
     started = time.perf_counter()
     past = load_dataset(tables, recipe.data, cut_time)
@@ -70,22 +91,29 @@ def served(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:
         train_s = time.perf_counter() - started
         snapshot, store = open_snapshot(bundle), states.at(cut_time)
         heldout = load_heldout(tables, recipe.data, snapshot, store, cut_time, end_time)
-        half_life = recipe.repeat_half_life
+        yield Judged(setting, snapshot, store, heldout, train_s)
+
+
+def served(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:
+    """Ask the engine for every user, and the baselines beside it."""
+    half_life = recipe.repeat_half_life
+    with judged(setting, recipe, end_time) as one:
+        snapshot, store, heldout = one.snapshot, one.store, one.heldout
         lines = {
             "popularity": judge_popularity(snapshot, store, heldout),
             "own_frequency": judge_own_frequency(snapshot, store, heldout),
             "own_frequency_half_life": judge_own_frequency(snapshot, store, heldout, half_life),
-            "blend": replay(snapshot, store, heldout, PLACEMENT, setting.progress),
+            "blend": one.replayed(),
         }
-    found = {name: _line(name, judged, train_s) for name, judged in lines.items()}
+    found = {name: _line(name, judgement, one.train_s) for name, judgement in lines.items()}
     yield from (line.to_json() for line in found.values())
     yield difference(
         "blend_above_own_frequency_half_life", found["blend"], found["own_frequency_half_life"]
     )
 
 
-def _line(name: str, judged: Judgement, train_s: float) -> Line:
-    return Line(name, judged.values, train_s if name == "blend" else 0.0)
+def _line(name: str, judgement: Judgement, train_s: float) -> Line:
+    return Line(name, judgement.values, train_s if name == "blend" else 0.0)
 
 
 def cold(setting: Setting, recipe: Recipe, end_time: int) -> Iterator[str]:

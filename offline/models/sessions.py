@@ -6,6 +6,7 @@ all. It knows no files and no data frames.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ class Sessions:
         """The sessions `first` to `last` - 1."""
         low, high = self.starts[first], self.starts[last]
         return Sessions(self.items[low:high], self.starts[first : last + 1] - low)
+
+
+NO_SESSIONS: Final = Sessions(np.zeros(0, np.int64), np.zeros(1, np.int64))
 
 
 def from_lists(lists: Sequence[Sequence[int]]) -> Sessions:

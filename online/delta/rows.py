@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from feature_store.bundle import Bundle
 from feature_store.language.products import VECTORS
 from feature_store.ranking import GROUPS, ITEM_FEATURES, PRICE_FLOOR
+from feature_store.two_tower import LENGTH, SALIENCE, has_two_tower
+from feature_store.two_tower import VECTORS as TOWER_VECTORS
 from online.catalog import Catalog
 from online.delta.products import Product
+from online.delta.towers import ItemTower, open_item_tower
 from online.errors import SnapshotError
 from online.offering.attributes import Attributes
 from online.placements import POPULAR_LISTS
@@ -28,7 +31,7 @@ DIRECTIONS: Final = ("als_similar/vectors",)
 """Their rows have length 1."""
 
 NEAREST: Final = ("linear/row", "ranking/groups", "attributes/path")
-NEIGHBOUR_LISTS: Final = ("bought_with/ends", "also_bought/ends")
+NEIGHBOUR_LISTS: Final = ("bought_with/ends", "also_bought/ends", "transitions/ends")
 PRICE: Final = ITEM_FEATURES.index("price_log")
 BRAND: Final = GROUPS.index("brand")
 UNKNOWN: Final = -1
@@ -59,6 +62,11 @@ class RowWriter:
     _brands: dict[str, int] = field(default_factory=dict)
     _same: dict[str, int] = field(default_factory=dict)
     _groups: dict[int, int] = field(default_factory=dict)
+    _tower: ItemTower | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open the item tower, where the bundle has one."""
+        self._tower = open_item_tower(self.bundle)
 
     def write(self, new: Sequence[NewRow]) -> None:
         """Write all columns that are looked up by item, some rows at a time."""
@@ -78,13 +86,29 @@ class RowWriter:
                 self._room(name)[rows] = value
             for one in some:
                 self._write_own(one)
+                if has_two_tower(self.bundle):
+                    self._write_tower(one)
+
+    def _write_tower(self, one: NewRow) -> None:
+        """What the item tower makes of it; where that knows nothing of it, its neighbours' mean."""
+        found = None if self._tower is None else self._tower.embed(one.product)
+        if found is None:
+            vectors, lengths, salience = (
+                self._kept(name)[one.neighbours] for name in (TOWER_VECTORS, LENGTH, SALIENCE)
+            )
+            found = (one.weights * lengths) @ vectors, float(one.weights @ salience)
+        vector, weight = found
+        length = max(float(np.linalg.norm(vector)), 1e-12)
+        self._set(TOWER_VECTORS, one.row, vector / length)
+        self._set(LENGTH, one.row, length)
+        self._set(SALIENCE, one.row, weight)
 
     def _constants(self) -> dict[str, int]:
         """What is the same for all: on no list of what sells, no neighbours of purchases."""
         if not self._same:
             for name in POPULAR_LISTS:
                 self._same[f"{name}/rank"] = len(self.bundle.array(f"{name}/order"))
-            for name in NEIGHBOUR_LISTS:
+            for name in (one for one in NEIGHBOUR_LISTS if one in self.bundle):
                 self._same[name] = int(self._kept(name)[-1])
         return self._same
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from feature_store.ranking import RATED_SOURCES, feature_names, ranking_features
+from feature_store.ranking import feature_names, ranking_features
 from feature_store.schema import Corpus
 from online.answering import products_of, slate_of
 from online.completion import blocking, complete
@@ -192,13 +192,9 @@ def _terms(
     added = values[-1] - values[:-1]
     return [
         (f"ranker.{name}", float(value))
-        for name, value in zip(_feature_names(), added, strict=True)
+        for name, value in zip(feature_names(scorer.rated_sources), added, strict=True)
         if value
     ]
-
-
-def _feature_names() -> tuple[str, ...]:
-    return feature_names(RATED_SOURCES)
 
 
 def _finding(name: str, found: Found, item: int) -> SourceFinding:

@@ -40,6 +40,10 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "en": "Bought by those who bought {title}",
         "zh": "购买“{title}”的顾客也买了",
     },
+    "looked_at_next": {
+        "en": "Often looked at after {title}",
+        "zh": "看过“{title}”的顾客接着看了",
+    },
     "buy_again": {
         "en": "You buy this about every {interval_days} days",
         "zh": "您大约每{interval_days}天购买一次",
@@ -72,10 +76,6 @@ _AGO: Final = {
     "zh": {"0": "今天", "1": "昨天", "many": "{days}天前"},
 }
 
-LANGUAGES: Final = frozenset(language for texts in TEXTS.values() for language in texts)
-"""The languages that there are texts in."""
-
-_CODE_OF_SOURCE: Final = {
 UNMATCHED: Final = "unmatched_query"
 """The parameter of a reason that says for which search nothing was found."""
 
@@ -84,10 +84,15 @@ _UNMATCHED: Final = {
     "zh": "没有找到“{query}”，为您推荐：{text}",
 }
 
+LANGUAGES: Final = frozenset(language for texts in TEXTS.values() for language in texts)
+"""The languages that there are texts in."""
+
+_CODE_OF_SOURCE: Final = {
     "new_arrivals": "new_arrival",
     "fresh": "new_arrival",
     "als": "similar_to_taste",
     "linear": "similar_to_taste",
+    "two_tower": "similar_to_taste",
     "affinity": "from_your_aisles",
     "popular_week": "popular_recently",
     "rising": "rising",

@@ -21,6 +21,9 @@ MAX_SEEDS: Final = 12
 FADING: Final = 0.85
 """How much less each older seed counts than the one after it."""
 
+VISIT_FADING: Final = 0.7
+"""The same where the order of a visit was learned from, see `offline.models.transitions`."""
+
 
 class Seeds(StrEnum):
     """Where the items come from whose neighbours are wanted."""
@@ -36,7 +39,8 @@ class Neighbours:
     """The neighbours of what the query is about.
 
     Those of item i, best first, lie in `items` and `scores` before `ends[i]` and from
-    `ends[i - 1]`. `seeds` are tried in order: the first kind that the query has is taken.
+    `ends[i - 1]`. `seeds` are tried in order: the first kind that the query has is taken. Each
+    seed counts `fading` of the one before it.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Neighbours:
     seeds: tuple[Seeds, ...]
     catalog: Catalog
     reason_code: str
+    fading: float = FADING
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items with the highest sum over the seeds; nothing without seeds."""
@@ -96,7 +101,7 @@ class Neighbours:
         origins = np.repeat(np.arange(len(seeds)), last - first)
         skipped = np.cumsum(last - first) - (last - first)
         rows = np.arange(len(origins)) - skipped[origins] + first[origins]
-        weights = self.scores[rows] * (FADING**origins).astype(np.float32)
+        weights = self.scores[rows] * (self.fading**origins).astype(np.float32)
         return self.items[rows], weights, origins
 
 
@@ -121,14 +126,22 @@ _SEEDS: Final[dict[Seeds, Callable[[Query], Indexes]]] = {
 
 
 _SOURCES: Final = (
-    ("bought_with", "bought_with", (Seeds.CONTEXT, Seeds.BASKET, Seeds.SESSION)),
-    ("bought_with_basket", "bought_with", (Seeds.BASKET, Seeds.CONTEXT, Seeds.HISTORY)),
-    ("similar", "also_bought", (Seeds.CONTEXT, Seeds.SESSION)),
-    ("similar_to_visit", "also_bought", (Seeds.SESSION, Seeds.HISTORY)),
+    ("bought_with", "bought_with", (Seeds.CONTEXT, Seeds.BASKET, Seeds.SESSION), FADING),
+    ("bought_with_basket", "bought_with", (Seeds.BASKET, Seeds.CONTEXT, Seeds.HISTORY), FADING),
+    ("similar", "also_bought", (Seeds.CONTEXT, Seeds.SESSION), FADING),
+    ("similar_to_visit", "also_bought", (Seeds.SESSION, Seeds.HISTORY), FADING),
+    ("next_in_visit", "transitions", (Seeds.SESSION,), VISIT_FADING),
 )
-"""Each source's name, the neighbours that it reads and whose they are."""
+"""Each source's name, the neighbours that it reads, whose they are, and how older ones fade."""
 
-_CODES: Final = {"bought_with": "bought_with", "also_bought": "similar_to_item"}
+_OPTIONAL: Final = frozenset({"transitions"})
+"""Neighbours that not every bundle has."""
+
+_CODES: Final = {
+    "bought_with": "bought_with",
+    "also_bought": "similar_to_item",
+    "transitions": "looked_at_next",
+}
 
 
 def neighbour_sources(bundle: Bundle, catalog: Catalog) -> tuple[Neighbours, ...]:
@@ -142,6 +155,8 @@ def neighbour_sources(bundle: Bundle, catalog: Catalog) -> tuple[Neighbours, ...
             seeds=seeds,
             catalog=catalog,
             reason_code=_CODES[kind],
+            fading=fading,
         )
-        for name, kind, seeds in _SOURCES
+        for name, kind, seeds, fading in _SOURCES
+        if kind not in _OPTIONAL or f"{kind}/ends" in bundle
     )

@@ -21,6 +21,7 @@ from feature_store.ranking import (
     open_columns,
     ranking_features,
 )
+from feature_store.two_tower import rated_sources
 from online.errors import SnapshotError
 from online.together.features import features_together
 from online.together.queries import CandidatesTogether, Queries
@@ -32,8 +33,9 @@ from online.types import Candidates, Indexes, Query, Scores
 class Ranker:
     """Values a candidate by the probability that the user buys it soon.
 
-    `rated` are the numbers of the pipeline's sources whose scores the network was trained with.
-    `observe` is told of what was scored: the query, the items and their features.
+    `rated` are the numbers of the pipeline's sources whose scores the network was trained with,
+    which are `rated_sources`. `observe` is told of what was scored: the query, the items and their
+    features.
     """
 
     name: str
@@ -41,10 +43,11 @@ class Ranker:
     session: onnxruntime.InferenceSession
     rated: tuple[int, ...]
     observe: Callable[[Query, Indexes, Scores], None] | None = None
+    rated_sources: tuple[str, ...] = RATED_SOURCES
 
     def over(self, sources: Sequence[str]) -> "Ranker":
         """The ranker for a pipeline with these sources."""
-        rated = tuple(sources.index(name) for name in RATED_SOURCES)
+        rated = tuple(sources.index(name) for name in self.rated_sources)
         return replace(self, rated=rated)
 
     def score(self, query: Query, candidates: Candidates) -> Scores:
@@ -116,10 +119,10 @@ def open_ranker(bundle: Bundle) -> Ranker:
     session = onnxruntime.InferenceSession(
         bundle.path(MODEL_FILE).read_bytes(), options, providers=["CPUExecutionProvider"]
     )
-    trained = bundle.json(FEATURES_FILE)
-    if trained != list(feature_names(RATED_SOURCES)):
+    trained, rated = bundle.json(FEATURES_FILE), rated_sources(bundle)
+    if trained != list(feature_names(rated)):
         raise SnapshotError(
             f"the ranker of {bundle.directory} was trained on other features than this code "
             "makes; train again"
         )
-    return Ranker("scorer.ranker", open_columns(bundle), session, ())
+    return Ranker("scorer.ranker", open_columns(bundle), session, (), rated_sources=rated)

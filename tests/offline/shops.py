@@ -42,13 +42,16 @@ def write_csv(folder: Path, purchases: Iterable[Purchase]) -> None:
     (folder / "products.csv").write_text("\n".join(rows) + "\n")
 
 
-def ingest(folder: Path, home: Path) -> Path:
-    """Read the CSV files of `folder` into canonical tables below `home`; returns where."""
+def ingest(folder: Path, home: Path, *more: str) -> Path:
+    """Read the CSV files of `folder` into canonical tables below `home`; returns where.
+
+    `more` are words of the command line.
+    """
     mapping = folder / "mapping.toml"
     mapping.write_text('[events]\nevent_time = { column = "event_time", unit = "us" }\n')
     words = ["ingest", "--quiet", "--home", str(home), "--out", str(home / "tables")]
     words += ["--mapping", str(mapping), "--events", str(folder / "events.csv")]
-    assert main([*words, "--products", str(folder / "products.csv")]) == 0
+    assert main([*words, "--products", str(folder / "products.csv"), *more]) == 0
     return home / "tables"
 
 

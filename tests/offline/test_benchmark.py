@@ -8,8 +8,9 @@ import polars as pl
 import pytest
 from scipy import sparse
 
+from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.__main__ import main
-from offline.benchmark import cold_items, throughput
+from offline.benchmark import baskets, cold_items, throughput, visits
 from offline.benchmark.cold_items import affinity, hide_items, histories_of, train
 from offline.benchmark.completejourney import future
 from offline.benchmark.plain_loop import PlainConfig
@@ -17,9 +18,11 @@ from offline.benchmark.ranking import best_items, binary_matrix, hold_out, recal
 from offline.benchmark.report import Line
 from offline.benchmark.setting import Setting
 from offline.dataset import load_dataset
+from offline.models.item_to_item import baskets_of
 from offline.progress import QUIET
-from tests.offline.shops import CUT_TIME, RECIPE, usual_tables
-from tests.worlds import HORIZON_TIME, is_even
+from online.stages import neighbours
+from tests.offline.shops import CUT_TIME, RECIPE, ingest, usual_tables
+from tests.worlds import HORIZON_TIME, START_TIME, is_even
 
 Record = dict[str, float | str | list[float] | None]
 
@@ -232,3 +235,75 @@ def test_cold_items_are_out_of_the_past_and_found(tmp_path: Path) -> None:
         liked = np.zeros(len(past.users), bool)
         liked[task.past.purchases.user] = even_item[task.past.purchases.item]
         assert np.mean((cold_even > cold_odd) == liked) > 0.9
+
+
+def test_visits_of_nobody_known(diginetica: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After item i comes i + 1, which sources that know no order cannot tell from i - 1."""
+    lines = lines_of(capsys, "visits", diginetica)
+    assert len(lines) == 3 * len(visits.PLACEMENTS)
+    for placement in visits.PLACEMENTS:
+        for name in ("with", "without"):
+            check(lines[f"{placement}_{name}"], "recall_at_20")
+        assert check(lines[f"{placement}_gain"], "mrr_at_20_difference") > 0.05
+
+
+@pytest.fixture
+def paired_tables(tmp_path: Path) -> Path:
+    """Bread is in every basket; of the others two, whose numbers follow each other, go together."""
+    rng = np.random.default_rng(6)
+    rows = ["event_time,user,kind,item,quantity,price,basket"]
+    for number in range(900):
+        pair = 2 * int(rng.integers(1, 20))
+        time = START_TIME + int(rng.random() * 90 * MICROSECONDS_PER_DAY)
+        for item in (0, pair, pair + 1):
+            fields = (time, f"u{number % 30}", "purchase", f"p{item:02}", 1, 1, number)
+            rows.append(",".join(map(str, fields)))
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    (folder / "events.csv").write_text("\n".join(rows) + "\n")
+    items = [f"p{item:02},Thing {item}" for item in range(42)]
+    (folder / "products.csv").write_text("\n".join(["item,title", *items]) + "\n")
+    return ingest(folder, tmp_path / "home")
+
+
+@pytest.mark.parametrize("period", ["test", "validation"])
+def test_baskets(paired_tables: Path, capsys: pytest.CaptureFixture[str], period: str) -> None:
+    lines = lines_of(capsys, "baskets", paired_tables, "--period", period)
+    assert list(lines) == [
+        *("popularity", "co_occurrence", "lift"),
+        *("lift_above_popularity", "lift_above_co_occurrence"),
+    ]
+    measure = "recall_at_10_no_best_seller"
+    found = {name: check(lines[name], measure) for name in ("popularity", "co_occurrence", "lift")}
+    assert found["lift"] == 1.0 > found["co_occurrence"]
+    assert found["popularity"] < 0.5
+    shares = {name: lines[name]["best_seller_share"] for name in found}
+    assert shares["lift"] == 0.0 < shares["co_occurrence"]  # type: ignore[operator]
+    check(lines["lift_above_popularity"], f"{measure}_difference")
+
+
+def test_one_item_of_each_basket_is_hidden(paired_tables: Path) -> None:
+    recipe = RECIPE.with_cut(START_TIME + 60 * MICROSECONDS_PER_DAY)
+    cut_time = recipe.data.cut_time
+    assert cut_time is not None
+    past = load_dataset(paired_tables, recipe.data, cut_time)
+    later = future(paired_tables, recipe, past, START_TIME + 91 * MICROSECONDS_PER_DAY)
+    task = baskets.hide_one(later, past)
+    assert len(task.hidden) == len(set(baskets_of(later).tolist()))
+    assert (np.diff(task.inside.indptr) >= 2).all()
+    assert (baskets.FADING, baskets.MAX_SEEDS) == (neighbours.FADING, neighbours.MAX_SEEDS)
+    rows = np.arange(len(task.hidden))
+    assert not np.asarray(task.inside[rows, task.hidden]).any()
+    for row in rows[:20].tolist():
+        weights = np.sort(task.asking[row].data)[::-1]
+        np.testing.assert_allclose(weights, 0.85 ** np.arange(len(weights)), rtol=1e-6)
+
+
+def test_the_two_tower_is_compared_with_the_engine_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = lines_of(capsys, "twotower", usual_tables(tmp_path))
+    assert list(lines) == ["without", "with_two_tower", "two_tower_gain"]
+    for name in ("without", "with_two_tower"):
+        check(lines[name], "recall_at_20_all")
+    check(lines["two_tower_gain"], "recall_at_20_new_difference")

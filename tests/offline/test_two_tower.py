@@ -22,7 +22,7 @@ from offline.models.two_tower.data import (
     read_arrays,
     write_arrays,
 )
-from offline.models.two_tower.export import export_user_tower, pad, run_user_tower
+from offline.models.two_tower.export import export_user_tower, inputs_of, run_user_tower
 from offline.models.two_tower.features import ItemFacts, describe
 from offline.models.two_tower.fitted import FittedTowers, latest
 from offline.models.two_tower.loss import Targets, sampled_softmax
@@ -242,14 +242,26 @@ def test_onnx_equals_torch_for_other_users_than_it_was_exported_with() -> None:
     towers = train.fit(data(context=context), chosen, QUIET).towers
     few = Ragged(board().starts[:4], board().ids[: board().starts[3]])
     onnx = export_user_tower(towers, few, Ragged(np.arange(4), np.arange(3) % 2))
-    inputs = {"history": pad(board()), "context": pad(context)}
-    served = run_user_tower(onnx, inputs)
+    served = run_user_tower(onnx, inputs_of(towers, board(), context))
     np.testing.assert_allclose(served, towers.embed(board(), context), atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_onnx_knows_how_much_a_user_had_of_each(attention: bool) -> None:
+    weights = np.random.default_rng(1).random(len(board().ids)).astype(np.float32) + 0.1
+    histories = replace(board(), weights=weights)
+    chosen = config(max_steps=20, attention=attention)
+    learned = TrainingData(histories, described(), NUM_ITEMS)
+    towers = train.fit(learned, chosen, QUIET).towers
+    onnx = export_user_tower(towers, histories)
+    served = run_user_tower(onnx, inputs_of(towers, histories))
+    np.testing.assert_allclose(served, towers.embed(histories), atol=1e-5)
+    assert np.abs(towers.embed(histories) - towers.embed(board())).max() > 0.01
 
 
 def test_onnx_of_a_user_without_history(attentive: FittedTowers) -> None:
     nobody = Ragged(np.zeros(2, np.int64), np.zeros(0, np.int64))
-    served = run_user_tower(export_user_tower(attentive, board()), {"history": pad(nobody)})
+    served = run_user_tower(export_user_tower(attentive, board()), inputs_of(attentive, nobody))
     np.testing.assert_allclose(served, attentive.embed(nobody), atol=1e-5)
 
 

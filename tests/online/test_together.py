@@ -12,6 +12,7 @@ import pytest
 from feature_store.events import Event
 from feature_store.ranking import open_columns
 from feature_store.schema import MICROSECONDS_PER_DAY, Corpus, EventKind
+from feature_store.two_tower import rated_sources
 from online.completion import complete
 from online.engine import Engine
 from online.feedback.changes import apply
@@ -257,12 +258,15 @@ def ranked(snapshot: Snapshot) -> Snapshot:
     """The snapshot with a network that says something of the features."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(any_ranker().onnx, options)
+    rated = rated_sources(snapshot.bundle)
+    session = onnxruntime.InferenceSession(any_ranker(rated).onnx, options)
     columns = open_columns(snapshot.bundle)
     pipelines = {
         name: replace(
             pipeline,
-            scorer=Ranker("scorer.ranker", columns, session, ()).over(pipeline.source_names),
+            scorer=Ranker("scorer.ranker", columns, session, (), rated_sources=rated).over(
+                pipeline.source_names
+            ),
         )
         if snapshot.placements[name].is_ranked
         else pipeline

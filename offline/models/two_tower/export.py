@@ -1,9 +1,11 @@
 """The user tower as ONNX, so that the last click moves the user's vector online without torch.
 
-Input `history` (B, L) int64, item indexes oldest first, filled up with -1 at the end, and, where
-the tower takes any, `context` (B, K) int64, likewise. Output `user` (B, d) float32, length 1. The
-item tables are constants of the graph. Affinities are not in it: they are sums over what the
-item has, for whoever scores the candidates that the vector found.
+Inputs, for histories oldest first and filled up at the end: `vectors` (B, L, d), the items' raw
+vectors; `salience` (B, L), their log weights; `strength` (B, L), how much the user had of each, 0
+for no item; and, where the tower takes any, `context` (B, K) int64, filled up with -1. Output
+`user` (B, d) float32, length 1. The item tables are not in it: they are columns beside it, which
+processes share and which products that come later get rows in. Affinities are not in it: they are
+sums over what the item has, for whoever scores the candidates that the vector found.
 """
 
 import io
@@ -18,36 +20,37 @@ from torch import Tensor, nn
 
 from offline.models.two_tower.data import Ids, Ragged
 from offline.models.two_tower.fitted import FittedTowers
+from offline.models.two_tower.model import TwoTower
 
 TOLERANCE: Final = 1e-5
 ABSENT: Final = -1
+SMALLEST: Final = 1e-9
+
+Inputs = dict[str, NDArray[np.generic]]
 
 
 class ServedUserTower(nn.Module):
     """The padded form of `TwoTower.users`."""
 
-    vectors: Tensor
-    logits: Tensor
-
-    def __init__(self, towers: FittedTowers) -> None:
+    def __init__(self, model: TwoTower) -> None:
         super().__init__()
-        self.model = towers.model
-        self.register_buffer("vectors", towers.vectors)
-        logits = self.model.attend(towers.vectors, towers.salience)
-        self.register_buffer("logits", logits.detach())
+        self.model = model
 
-    def forward(self, history: Tensor, context: Tensor | None = None) -> Tensor:
-        """Padded item indexes (B, L) to unit vectors (B, d)."""
-        present = history >= 0
-        known = history.clamp(min=0)
-        logits = self.logits[known]
-        if self.model.recency is not None:
-            ages = present.sum(1, keepdim=True) - 1 - torch.arange(history.shape[1])
-            logits = logits + self.model.place(ages.clamp(min=0))
+    def forward(
+        self, vectors: Tensor, salience: Tensor, strength: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """Padded histories to unit vectors (B, d)."""
+        model, present = self.model, strength > 0
+        logits = salience + strength.clamp(min=SMALLEST).log()
+        if model.query is not None:
+            logits = logits + vectors @ model.query * model.config.dim**-0.5
+        if model.recency is not None:
+            ages = present.sum(1, keepdim=True) - 1 - torch.arange(strength.shape[1])
+            logits = logits + model.place(ages.clamp(min=0))
         weights = torch.softmax(logits.masked_fill(~present, -1e9), 1) * present
-        pooled = (weights.unsqueeze(2) * self.vectors[known]).sum(1) + self.model.prior
-        if self.model.context is not None and context is not None:
-            described = self.model.context[context.clamp(min=0)]
+        pooled = torch.bmm(weights.unsqueeze(1), vectors).squeeze(1) + model.prior
+        if model.context is not None and context is not None:
+            described = model.context[context.clamp(min=0)]
             pooled = pooled + (described * (context >= 0).unsqueeze(2)).sum(1)
         return nn.functional.normalize(pooled, dim=1)
 
@@ -55,22 +58,32 @@ class ServedUserTower(nn.Module):
 def export_user_tower(
     towers: FittedTowers, histories: Ragged, context: Ragged | None = None
 ) -> bytes:
-    """The ONNX bytes; ValueError when they disagree with torch on the given users.
-
-    Histories have no weights here: the served tower takes sequences.
-    """
-    inputs = {"history": pad(histories)}
-    if context is not None:
-        inputs["context"] = pad(context)
-    exported = _export(ServedUserTower(towers).eval(), inputs)
+    """The ONNX bytes; ValueError when they disagree with torch on the given users."""
+    inputs = inputs_of(towers, histories, context)
+    exported = _export(ServedUserTower(towers.model).eval(), inputs)
     served = run_user_tower(exported, inputs)
-    difference = float(np.abs(served - towers.embed(histories, context)).max())
+    difference = float(np.abs(served - towers.embed(histories, context)).max(initial=0.0))
     if difference > TOLERANCE:
         raise ValueError(f"the exported user tower differs from torch by {difference:.1e}")
     return exported
 
 
-def _export(tower: ServedUserTower, inputs: dict[str, Ids]) -> bytes:
+def inputs_of(towers: FittedTowers, histories: Ragged, context: Ragged | None = None) -> Inputs:
+    """What the exported tower takes of these users."""
+    items = pad(histories)
+    strength = (items != ABSENT).astype(np.float32)
+    if histories.weights is not None:
+        strength[items != ABSENT] = histories.weights
+    known = np.maximum(items, 0)
+    inputs: Inputs = {
+        "vectors": towers.vectors.numpy()[known],
+        "salience": towers.salience.numpy()[known],
+        "strength": strength,
+    }
+    return inputs if context is None else inputs | {"context": pad(context)}
+
+
+def _export(tower: ServedUserTower, inputs: Inputs) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that needs no onnxscript says that it is the old one.
@@ -81,13 +94,16 @@ def _export(tower: ServedUserTower, inputs: dict[str, Ids]) -> bytes:
             buffer,  # type: ignore[arg-type]
             input_names=list(inputs),
             output_names=["user"],
-            dynamic_axes={name: {0: "users", 1: f"{name}_length"} for name in inputs},
+            dynamic_axes={
+                name: {0: "users", 1: "described" if name == "context" else "history"}
+                for name in inputs
+            },
             dynamo=False,
         )
     return buffer.getvalue()
 
 
-def run_user_tower(onnx: bytes, inputs: dict[str, Ids]) -> NDArray[np.float32]:
+def run_user_tower(onnx: bytes, inputs: Inputs) -> NDArray[np.float32]:
     """Unit vectors (B, d), by ONNX Runtime on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -1,26 +1,21 @@
 """What an item is like, as hashed features: category path, brand, price band, name and its words.
 
 Its id is a feature too, for items that somebody bought. The others share a fixed number of
-buckets, so that a product that comes tomorrow has a vector without training again. The first word
-of a brand is taken for its label, such as that of all house brands.
+buckets, so that a product that comes tomorrow has a vector without training again. The words are
+those of `feature_store.two_tower`.
 """
 
-import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.ids import hash64_many
-from feature_store.schema import CATEGORY_SEPARATOR
+from feature_store.two_tower import buckets_of, item_words
 from offline.models.two_tower.data import Ragged, ragged
 
-BANDS_PER_DOUBLING: Final = 2
 MIN_ITEMS: Final = 3
-WORD: Final = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +31,10 @@ class ItemFacts:
         """The number of items."""
         return len(self.category)
 
-    def words(self, item: int) -> Iterator[str]:
-        """The features of an item in words, each once."""
-        levels = [level for level in self.category[item].split(CATEGORY_SEPARATOR) if level]
-        for depth in range(len(levels)):
-            yield f"category={CATEGORY_SEPARATOR.join(levels[: depth + 1])}"
-        if self.brand[item]:
-            yield f"brand={self.brand[item]}"
-            label = self.brand[item].split()[0]
-            yield f"label={label}"
-            if levels:
-                yield f"brand in category={self.brand[item]} {levels[-1]}"
-                yield f"label in category={label} {self.category[item]}"
-        price = float(self.price[item])
-        if price > 0:
-            yield f"price={math.floor(BANDS_PER_DOUBLING * math.log2(price))}"
-        if self.title[item]:
-            yield f"title={self.title[item]}"
-        for word in sorted(set(WORD.findall(self.title[item].lower()))):
-            yield f"word={word}"
+    def words(self, item: int) -> list[str]:
+        """The features of an item in words, each once, sorted."""
+        about = self.category[item], self.brand[item], self.title[item]
+        return sorted(item_words(*about, float(self.price[item])))
 
 
 def describe(facts: ItemFacts, num_buckets: int, is_known: NDArray[np.bool_]) -> Ragged:
@@ -64,9 +44,8 @@ def describe(facts: ItemFacts, num_buckets: int, is_known: NDArray[np.bool_]) ->
     squared together 1 for the others. What fewer than MIN_ITEMS known items share is left out: it
     would stand for those items, and tell a new one nothing.
     """
-    words = [sorted(facts.words(item)) for item in range(len(facts))]
-    flat = hash64_many([word for row in words for word in row])
-    buckets = (flat % np.uint64(num_buckets)).astype(np.int64) + len(facts)
+    words = [facts.words(item) for item in range(len(facts))]
+    buckets = buckets_of([word for row in words for word in row], num_buckets) + len(facts)
     owner = np.repeat(np.arange(len(facts)), [len(row) for row in words])
     support = np.bincount(buckets[is_known[owner]], minlength=len(facts) + num_buckets)
     shared_by_many = support[buckets] >= MIN_ITEMS
