@@ -180,7 +180,9 @@ def _compare(parity: Parity, snapshot: Snapshot, served: Served, memory: Memory 
         (state,) = update([EMPTY], memory.known(served, request.request_time))
         store.put_many([(state_key(request.user), state.encode())])
     query, found, scores = _ask(snapshot, store, request, served.items)
-    told = served.features[:, SCORES]
+    rated = rated_sources(snapshot.bundle)
+    said = slice(NUM_DECLARED, NUM_DECLARED + len(rated))
+    told = served.features[:, said]
     again = ranking_features(
         query.state, query.history, open_columns(snapshot.bundle), served.items, told.T,
         request.request_time,
