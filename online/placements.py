@@ -67,9 +67,9 @@ class Placement:
     explore_share: float = 0.0
     fatigue: Fatigue | None = None
     fresh_weight: float = 0.05
+    answers_search: bool = False
 
     @property
-    answers_search: bool = False
     def tires(self) -> bool:
         """Whether what is shown here makes tired of it, so that the state must know at once.
 

@@ -31,13 +31,13 @@ from online.coupons.valuing import open_models
 from online.errors import RequestError, SnapshotError
 from online.offering.allowed import AllowedFilter
 from online.offering.attributes import open_attributes, with_room
-from online.offering.rules import RULES_FILE, read_rules
 from online.offering.experiments import Experiment, compile_experiments
+from online.offering.rules import RULES_FILE, read_rules
 from online.offering.shop import Offering, Shop
 from online.pipeline import Pipeline, SizedSource
 from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
-from online.stages.browsing import browsing_sources
 from online.search.opening import ProductSearch, open_product_search
+from online.stages.browsing import browsing_sources
 from online.stages.discovery import Affinity, Linear
 from online.stages.neighbours import neighbour_sources
 from online.stages.ranker import Ranker, open_ranker
@@ -67,10 +67,10 @@ class Snapshot:
     product_values: NDArray[np.float32] | None = None
     understander: Understander | None = None
     search: ContentSearch | None = None
-
-    @property
     product_search: ProductSearch | None = None
     experiments: tuple[Experiment, ...] = ()
+
+    @property
     def model_version(self) -> str:
         """The id of the bundle, which every answer carries."""
         return self.bundle.bundle_id
@@ -121,10 +121,10 @@ def open_snapshot(bundle: Bundle) -> Snapshot:
         name: _pipeline(row, sources, filters, ranker, selector) for name, row in PLACEMENTS.items()
     }
     library = open_library(bundle, catalog) if has_content(bundle) else None
-    return Snapshot(
-        bundle,
     encoder = embedded_encoder()
     understanding = open_understanding(bundle, encoder)
+    return Snapshot(
+        bundle,
         catalog,
         shop,
         PLACEMENTS,
