@@ -9,12 +9,15 @@ It knows the layout of the section, and neither rules nor models.
     coupons/base_rate.npy   how often one coupon is redeemed by one of who may have it
     coupons/margin.npy      micros that a basket with a redemption earns, before the coupon's cost
     coupons/models.json     what was learned, `Learned` below; without it the base rates serve
+    coupons/uplift.json     where uplift was looked for: from which log, and why it serves or not
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
+
+from feature_store.ids import hash64
 
 MICROS: Final = 1_000_000
 MAIL: Final = "mail"
@@ -25,6 +28,10 @@ HOURS_OF_WEEK: Final = 168
 
 COUPONS_FILE: Final = "coupons/coupons.json"
 MODELS_FILE: Final = "coupons/models.json"
+USER_NAMES: Final = "user/"
+"""What claims of a user are under begins so, and the hexadecimal pseudonym follows."""
+
+UPLIFT_REPORT: Final = "coupons/uplift.json"
 GOODS: Final = "coupons/goods"
 GOODS_END: Final = "coupons/goods_end"
 BASE_RATE: Final = "coupons/base_rate"
@@ -38,6 +45,13 @@ class DiscountKind(StrEnum):
     AMOUNT = "amount"
     GIFT = "gift"
     FREE_DELIVERY = "free_delivery"
+
+
+class FloorOf(StrEnum):
+    """What a floor is a share of, see `feature_store.schema.FLOORS`."""
+
+    OFFERS = "offers"
+    MONEY = "money"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +77,10 @@ class Discount:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What coupons belong to; `budget` in micros, None: unlimited. Instants: microseconds UTC."""
+    """What coupons belong to; `budget` in micros, None: unlimited. Instants: microseconds UTC.
+
+    `hold_out` is the share of users who get none of its coupons, see `is_held_out`.
+    """
 
     campaign: str
     kind: str = ""
@@ -71,11 +88,15 @@ class Campaign:
     start_time: int | None = None
     end_time: int | None = None
     budget: int | None = None
+    hold_out: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Coupon:
-    """One offer; an empty tuple or text, a 0 and a None all mean: no such limit."""
+    """One offer; an empty tuple or text, a 0 and a None all mean: no such limit.
+
+    Of its offers, or of its money, at least `floor_share` is for users of the `floor_audience`.
+    """
 
     item: str
     campaign: str
@@ -94,6 +115,9 @@ class Coupon:
     exclusive: bool = False
     regions: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
+    floor_audience: str = ""
+    floor_share: float = 0.0
+    floor_of: str = FloorOf.OFFERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +125,7 @@ class Model:
     """A model as data. `kind` says how to read it, see `online.coupons.valuing`.
 
     `linear`: `weights` by feature name and `intercept`, through the logistic function.
-    `onnx`: `file` is in the bundle, with one output between 0 and 1 for each row.
+    `onnx`: `file` is in the bundle, with one output for each row: a probability, or a difference.
     `features` names the columns, in order.
     """
 
@@ -114,7 +138,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a campaign's users would use of its budget: `micros` at each of some rising `prices`."""
+    """What users would use of a budget: `micros` at each of some rising `prices`."""
 
     prices: tuple[float, ...]
     micros: tuple[float, ...]
@@ -125,9 +149,12 @@ class Learned:
     """What was learned of coupons; None: nothing, and the base rates stand for it.
 
     `redemption`: the calibrated probability that a coupon that is shown is redeemed. `uplift`: by
-    how much showing it raises the probability of a basket. `shadow_prices`: by campaign, what
-    a unit of its budget is worth beyond itself when serving starts. `demand`: by campaign, where it
-    is known. `visits`: shares by hour of the week from Monday 0:00 UTC; empty: not known.
+    how much showing it raises the probability of a basket. `shadow_prices`: by campaign, and by
+    `coupon_account` of a coupon with a budget of its own, what a unit of the budget is worth beyond
+    itself when serving starts. `demand`: by the same, where it is known. `cap_prices`: by coupon,
+    what one of its limited number of claims is worth, in money. `floor_prices`: by coupon, what it
+    is worth to have an offer, or a unit of money, nearer to its floor. `visits`: shares by hour of
+    the week from Monday 0:00 UTC; empty: not known.
     """
 
     redemption: Model | None = None
@@ -135,9 +162,19 @@ class Learned:
     shadow_prices: Mapping[str, float] = field(default_factory=dict)
     demand: Mapping[str, Demand] = field(default_factory=dict)
     visits: tuple[float, ...] = ()
+    cap_prices: Mapping[str, float] = field(default_factory=dict)
+    floor_prices: Mapping[str, float] = field(default_factory=dict)
 
 
 NOTHING_LEARNED: Final = Learned()
+
+
+def is_held_out(name: str, campaign: str, share: float) -> bool:
+    """Whether lots drew a user to be without a campaign's offers; `name` is what claims have.
+
+    The same wherever and whenever it is asked, so that nobody needs to note it.
+    """
+    return bool(name) and hash64(f"hold_out/{campaign}/{name}") < share * 2.0**64
 
 
 def to_micros(amount: float) -> int:
@@ -163,9 +200,16 @@ def own_account(item: str, name: str) -> str:
 def expectation_name(mailing: str, campaign: str) -> str:
     """What the ledger calls the money that a mailing's claims of a campaign are expected to take.
 
-    `mailing` is what claims from its mails carry as `context.campaign`.
+    `mailing` is what claims from its mails carry as `context.campaign`. In the place of a campaign
+    there may be the account of a coupon that has money of its own.
     """
     return f"mailing/{mailing}/{campaign}"
+
+
+def expectation_names(mailing: str, coupon: Coupon) -> tuple[str, ...]:
+    """What a claim of a coupon from a mail uses first: the campaign's, and the coupon's own."""
+    own = coupon_account(coupon.item)
+    return expectation_name(mailing, coupon.campaign), expectation_name(mailing, own)
 
 
 def encode_coupons(campaigns: Sequence[Campaign], coupons: Sequence[Coupon]) -> dict[str, Any]:
@@ -198,6 +242,8 @@ def decode_learned(content: Mapping[str, Any]) -> Learned:
         shadow_prices=content["shadow_prices"],
         demand=demand,
         visits=tuple(content.get("visits", ())),
+        cap_prices=content.get("cap_prices", {}),
+        floor_prices=content.get("floor_prices", {}),
         **models,
     )
 

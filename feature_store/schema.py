@@ -206,11 +206,18 @@ CAMPAIGNS: Final = Table(
         Column("start_time", "time"),
         Column("end_time", "time"),
         Column("budget", "float64", minimum=0.0, description="of all its coupons together"),
+        Column("hold_out", "float64", minimum=0.0, description="share of users who get none of it"),
     ),
 )
 
+"""Who is held out is drawn by `feature_store.coupons.is_held_out`, so that what a campaign does is
+learned from the difference."""
+
 DISCOUNTS: Final = ("percent", "amount", "gift", "free_delivery")
 """What a coupon can give. The order is the storage code."""
+
+FLOORS: Final = ("offers", "money")
+"""What a floor is a share of: of how often it is offered, or of what it is expected to cost."""
 
 COUPONS: Final = Table(
     name="coupons",
@@ -233,6 +240,9 @@ COUPONS: Final = Table(
         Column("max_claims_per_user", "float64", minimum=0.0, description="0 or null: unlimited"),
         Column("max_claims", "float64", minimum=0.0, description="0 or null: unlimited"),
         Column("budget", "float64", minimum=0.0, description="of this coupon alone"),
+        Column("floor_audience", "string", description="whom a least share of it is for, a filter"),
+        Column("floor_share", "float64", minimum=0.0, description="that share, below 1"),
+        Column("floor_of", "string", choices=FLOORS, description="of what; default offers"),
         Column("stacking_group", "string", description="one of a group in a basket"),
         Column("exclusive", "bool", description="alone in a basket; default false"),
         Column("region", "strings", description="where it is good; empty: everywhere"),

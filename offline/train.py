@@ -24,6 +24,7 @@ from offline.beside import Beside
 from offline.build import Written, build_bundle, commit_bundle, write_sources
 from offline.catalog_changes import fold_catalog
 from offline.content.encoding import CACHE_FILE, CachedEncoder, choose_encoder
+from offline.coupons.shop_uplift import uplift_of
 from offline.dataset import Dataset, load_dataset, time_span
 from offline.erase import finish_pending
 from offline.errors import TrainingDataError
@@ -57,13 +58,17 @@ PLACEMENT = "home"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of a run: findings by ranker, the verdict, the version of the refit, the page."""
+    """What came of a run: findings by ranker, the verdict, the version of the refit, the page.
+
+    `uplift` says what became of the coupons' uplift; empty for a shop without coupons.
+    """
 
     judgements: dict[str, Judgement]
     verdict: Verdict
     refit: Version
     evaluation: Evaluation
     page: Path
+    uplift: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ def train(
             written = refitted() if processes == 1 else _awaited(refitted, progress)
             found = evaluation.metrics()
             refit = commit_bundle(writer, written, recipe, ranker, rules, found)
-    about = Run(recipe.name, refit.bundle_id, cut_time, end_time, steps.taken_s)
+    uplift = uplift_of(refit)
+    about = Run(recipe.name, refit.bundle_id, cut_time, end_time, steps.taken_s, uplift)
     page = write_page(home.reports / f"{refit.bundle_id}.html", about, evaluation, verdict)
     with registry.start_run(recipe.name) as run:
         run.log_params(recipe.to_dict())
@@ -132,7 +138,7 @@ def train(
         version = registry.register(run, refit)
     if verdict.passed:
         registry.set_alias(CHAMPION, version)
-    return Trained(judgements, verdict, version, evaluation, page)
+    return Trained(judgements, verdict, version, evaluation, page, uplift)
 
 
 def _prepare(home: Home) -> None:
@@ -292,5 +298,7 @@ def run(args: argparse.Namespace) -> int:
     trained = train(tables, home, recipe, device, Progress(), rules, args.processes)
     print_judgements(trained.judgements)
     print_verdict(trained.verdict, trained.refit)
+    if trained.uplift:
+        print(trained.uplift)
     print(f"The page of this run: {trained.page}")
     return 0 if trained.verdict.passed else 4

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.coupons import USER_NAMES
 from feature_store.people import (
     EVERYTHING,
     Consent,
@@ -78,7 +79,12 @@ class Known:
 
 def user_name(user: bytes) -> str:
     """What claims of a user are under, `user` being the 32-byte pseudonym."""
-    return f"user/{user.hex()}"
+    return f"{USER_NAMES}{user.hex()}"
+
+
+def is_user(name: str) -> bool:
+    """Whether a name of claims is that of a user, and not of a visit or of nobody."""
+    return name.startswith(USER_NAMES)
 
 
 def visit_name(session: bytes) -> str:

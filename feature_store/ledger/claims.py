@@ -61,9 +61,10 @@ class Charge:
 class Ask:
     """A claim that is asked for: all its charges are met, or none is made.
 
-    `micros` is the face value, reserved on every account. `expectation` names money that
-    `reserve_expected` set aside for this claim; what is left of it is used first. `barred` are the
-    items of which the user must hold no open claim: what this one does not go together with.
+    `micros` is the face value, reserved on every account. `expectations` name money that
+    `reserve_expected` set aside for this claim, at most one of an account; what is left of it is
+    used first. `barred` are the items of which the user must hold no open claim: what this one does
+    not go together with.
     """
 
     claim_id: str
@@ -73,7 +74,7 @@ class Ask:
     charges: tuple[Charge, ...]
     now_time: int
     expire_time: int
-    expectation: str = ""
+    expectations: tuple[str, ...] = ()
     barred: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -47,19 +47,19 @@ class SqliteLedger:
                 return Answer(Verdict.GRANTED, there, is_repeated=True)
             if held := _barring(connection, ask):
                 return Answer(Verdict.BARRED, held=held)
-            drawn = _drawn(connection, ask)
+            drawn = {name: (of, part) for of, name, part in _drawn(connection, ask)}
             changed = {}
             for charge in ask.charges:
                 before = _account(connection, charge.account)
-                after = _charged(before, ask.micros, drawn.get(charge.account, 0))
+                _, part = drawn.get(charge.account, ("", 0))
+                after = _charged(before, ask.micros, part)
                 if refused := refusal(charge, after.claims, after.spent):
                     return Answer(refused, account=charge.account)
                 changed[charge] = after
             _write_accounts(connection, {one.account: after for one, after in changed.items()})
             _share(connection, [one.account for one in ask.charges if one.is_shared])
-            if drawn:
-                statement = "UPDATE expectations SET amount = amount - ? WHERE name = ?"
-                connection.execute(statement, (sum(drawn.values()), ask.expectation))
+            statement = "UPDATE expectations SET amount = amount - ? WHERE name = ?"
+            connection.executemany(statement, [(part, of) for of, part in drawn.values()])
             _insert(connection, ask)
             return Answer(Verdict.GRANTED, _find(connection, ask.claim_id))
 
@@ -261,16 +261,15 @@ def _insert(connection: sqlite3.Connection, ask: Ask) -> None:
     )
 
 
-def _drawn(connection: sqlite3.Connection, ask: Ask) -> dict[str, int]:
-    """What the claim takes from what was expected, by the account that holds it."""
-    if not ask.expectation:
-        return {}
-    row = connection.execute(
-        "SELECT account, amount FROM expectations WHERE name = ?", (ask.expectation,)
-    ).fetchone()
-    if row is None or row[0] not in {charge.account for charge in ask.charges}:
-        return {}
-    return {row[0]: min(row[1], ask.micros)}
+def _drawn(connection: sqlite3.Connection, ask: Ask) -> Iterator[tuple[str, str, int]]:
+    """What the claim takes of which expectation: its name, the account that holds it, micros."""
+    accounts = {charge.account for charge in ask.charges}
+    for name in ask.expectations:
+        row = connection.execute(
+            "SELECT account, amount FROM expectations WHERE name = ?", (name,)
+        ).fetchone()
+        if row is not None and row[0] in accounts:
+            yield name, row[0], min(row[1], ask.micros)
 
 
 def _account(connection: sqlite3.Connection, name: str) -> Account:

@@ -100,25 +100,26 @@ end
 
 local steps = {}
 
-function steps.claim(id, item, user, micros, now, due, expectation, barred, ...)
+function steps.claim(id, item, user, micros, now, due, expectations, barred, ...)
   expire(now, EXPIRED_AT_ONCE)
   local there = find(id)
   if #there > 0 then return {'repeated', '', there} end
   local others = cjson.decode(barred)
   local held = #others > 0 and user ~= '' and barring(user, now, others)
   if held then return {'barred', held, {}} end
-  local charges, drawn, source = {...}, 0, ''
-  if expectation ~= '' then
+  local charges, drawn, sources = {...}, {}, {}
+  for _, expectation in ipairs(cjson.decode(expectations)) do
     local found = redis.call('HMGET', ns .. 'x:' .. expectation, 'account', 'amount')
     for i = 1, #charges, 4 do
       if charges[i] == found[1] then
-        source, drawn = found[1], math.min(tonumber(found[2]), tonumber(micros))
+        drawn[found[1]] = math.min(tonumber(found[2]), tonumber(micros))
+        sources[found[1]] = expectation
       end
     end
   end
   local names = {}
   for i = 1, #charges, 4 do
-    local taken = tonumber(micros) - (charges[i] == source and drawn or 0)
+    local taken = tonumber(micros) - (drawn[charges[i]] or 0)
     local why = refusal(account(charges[i]), tonumber(charges[i + 1]), tonumber(charges[i + 2]),
                         1, taken)
     if why then return {why, charges[i], {}} end
@@ -126,9 +127,12 @@ function steps.claim(id, item, user, micros, now, due, expectation, barred, ...)
   end
   for i = 1, #charges, 4 do
     open_account(charges[i], charges[i + 3])
-    add(charges[i], 1, tonumber(micros), 0, charges[i] == source and -drawn or 0)
+    local part = drawn[charges[i]] or 0
+    add(charges[i], 1, tonumber(micros), 0, -part)
+    if part > 0 then
+      redis.call('HINCRBY', ns .. 'x:' .. sources[charges[i]], 'amount', text(-part))
+    end
   end
-  if drawn > 0 then redis.call('HINCRBY', ns .. 'x:' .. expectation, 'amount', text(-drawn)) end
   redis.call('HSET', ns .. 'c:' .. id, 'item', item, 'user', user, 'state', 'reserved',
              'reserved', micros, 'settled', '0', 'claim_time', now, 'expire_time', due,
              'settle_time', '0', 'basket', '', 'accounts', cjson.encode(names))

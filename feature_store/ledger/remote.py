@@ -75,8 +75,8 @@ class RedisLedger:
         """See Ledger."""
         charges = [value for charge in ask.charges for value in _charge(charge)]
         first = (ask.claim_id, ask.item, ask.user, ask.micros, ask.now_time, ask.expire_time)
-        barred = json.dumps(ask.barred)
-        word, account, row = self._run("claim", *first, ask.expectation, barred, *charges)
+        lists = [json.dumps(one) for one in (ask.expectations, ask.barred)]
+        word, account, row = self._run("claim", *first, *lists, *charges)
         if word == _REPEATED:
             return Answer(Verdict.GRANTED, _read(row), is_repeated=True)
         if word == Verdict.BARRED:

@@ -1,11 +1,11 @@
 """The money that a mailing's coupons are expected to take, set aside in the ledger of the page.
 
 A part of an export is one mailing: what its coupons cost on average is reserved before the part is
-written, and what the budgets do not hold is left out of its mails, the last mails first. What was
-decided is noted before it is reserved, so that an export that is stopped decides the same again. A
-claim from a mail names its mailing, and uses up what was set aside by its face value. What nobody
-claims is free again after some days, or at once when the export is abandoned or its campaign is
-exported anew for the same instant. It knows no engine.
+written, of the campaign's budget and of the coupon's own, and what these do not hold is left out of
+its mails, the last mails first. What was decided is noted before it is reserved, so that an export
+that is stopped decides the same again. A claim from a mail names its mailing, and uses up what was
+set aside by its face value. What nobody claims is free again after some days, or at once when the
+export is abandoned or its campaign is exported anew for the same instant. It knows no engine.
 """
 
 import json
@@ -21,6 +21,7 @@ from feature_store.coupons import (
     COUPONS_FILE,
     MICROS,
     campaign_account,
+    coupon_account,
     decode_coupons,
     expectation_name,
     to_micros,
@@ -40,23 +41,31 @@ IS_COUPON: Final = pl.col("slot") == Corpus.COUPON.value
 class Costs:
     """By coupon: its campaign, and its face value in micros, None where it is not bounded.
 
-    `budgets`: by coupon campaign, in micros; None: unlimited.
+    `budgets`: by coupon campaign, in micros; None: unlimited. `own_budgets`: of the coupons that
+    have money of their own.
     """
 
     campaign_of: Mapping[str, str]
     face_value: Mapping[str, int | None]
     budgets: Mapping[str, int | None]
+    own_budgets: Mapping[str, int]
+
+    def is_limited(self, item: str) -> bool:
+        """Whether somebody limits what a coupon may take."""
+        campaign = self.campaign_of[item]
+        return item in self.own_budgets or self.budgets.get(campaign) is not None
 
 
 def costs_of(bundle: Bundle) -> Costs:
     """What the coupons of a bundle may cost; nothing for one without coupons."""
     if COUPONS_FILE not in bundle.manifest.files:
-        return Costs({}, {}, {})
+        return Costs({}, {}, {}, {})
     campaigns, coupons = decode_coupons(bundle.json(COUPONS_FILE))
     return Costs(
         {one.item: one.campaign for one in coupons},
         {one.item: one.discount.face_value for one in coupons},
         {one.campaign: one.budget for one in campaigns},
+        {one.item: one.budget for one in coupons if one.budget is not None},
     )
 
 
@@ -98,7 +107,7 @@ class Purse:
     def _priced(self, mails: pl.DataFrame) -> pl.DataFrame:
         """The coupons in the mails with their campaigns and costs; those of unknown cost are gone.
 
-        A coupon without a bound may stand in a mail only if nobody limits its campaign.
+        A coupon without a bound may stand in a mail only if nobody limits it or its campaign.
         """
         coupons = mails.filter(IS_COUPON).select("pseudonym", "item", "score")
         rows = [
@@ -113,14 +122,14 @@ class Purse:
     def _cost(self, item: str, probability: float) -> Iterator[tuple[str, int]]:
         campaign = self.costs.campaign_of[item]
         value = self.costs.face_value[item]
-        limited = self.costs.budgets.get(campaign) is not None
+        limited = self.costs.is_limited(item)
         if value is not None:
             yield campaign, round(value * min(max(probability, 0.0), 1.0))
         elif not limited and self.campaign.coupon_budget is None:
             yield campaign, 0
 
     def _affordable(self, priced: pl.DataFrame) -> dict[str, int]:
-        """How much of each coupon campaign may be expected, and "" of all together."""
+        """How much may be expected: by coupon campaign, by account of a coupon, "" of all."""
         accounts = self.ledger.changes(0).accounts
         left = {"": self._own_budget(accounts_spent(accounts, self._own_account))}
         for (campaign,), rows in priced.partition_by("coupon_campaign", as_dict=True).items():
@@ -128,7 +137,16 @@ class Purse:
             spent = accounts_spent(accounts, campaign_account(str(campaign)))
             wanted = int(rows["micros"].sum())
             left[str(campaign)] = wanted if budget is None else max(0, min(wanted, budget - spent))
+        for item, budget in self._own_budgets(priced).items():
+            account = coupon_account(item)
+            left[account] = max(0, budget - accounts_spent(accounts, account))
         return left
+
+    def _own_budgets(self, priced: pl.DataFrame) -> dict[str, int]:
+        """The budgets of the coupons that are there and have money of their own."""
+        items = priced["item"].unique().sort()
+        own = self.costs.own_budgets
+        return {item: own[item] for item in items if item in own}
 
     @property
     def _own_account(self) -> str:
@@ -156,6 +174,10 @@ class Purse:
             charge = Charge(campaign_account(str(campaign)), self.costs.budgets.get(str(campaign)))
             name = expectation_name(mailing, str(campaign))
             wanted.append((name, charge, int(rows["micros"].sum())))
+        for item, budget in self._own_budgets(kept).items():
+            charge = Charge(coupon_account(item), budget)
+            name = expectation_name(mailing, coupon_account(item))
+            wanted.append((name, charge, int(kept.filter(pl.col("item") == item)["micros"].sum())))
         for place, (name, charge, micros) in enumerate(wanted):
             if not self.ledger.reserve_expected(name, charge, micros, now_time, self.expire_time):
                 for earlier, _, _ in wanted[:place]:
@@ -192,13 +214,15 @@ def accounts_spent(accounts: Mapping[str, object], name: str) -> int:
 
 
 def _within(priced: pl.DataFrame, allowed: Mapping[str, int]) -> pl.DataFrame:
-    """The first coupons whose costs add up to no more than allowed, campaign by campaign."""
+    """The first coupons whose costs add up to no more than allowed, whatever pays for them."""
     left = dict(allowed)
     keep = []
-    for campaign, micros in priced.select("coupon_campaign", "micros").iter_rows():
-        fits = micros <= left.get(campaign, 0) and micros <= left[""]
+    for item, campaign, micros in priced.select("item", "coupon_campaign", "micros").iter_rows():
+        own = coupon_account(item)
+        payers = ("", campaign, *((own,) if own in allowed else ()))
+        fits = all(micros <= left.get(payer, 0) for payer in payers)
         if fits:
-            left[campaign] -= micros
-            left[""] -= micros
+            for payer in payers:
+                left[payer] -= micros
         keep.append(fits)
     return priced.filter(pl.Series(keep, dtype=pl.Boolean))

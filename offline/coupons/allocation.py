@@ -5,8 +5,9 @@ campaign), so that no resource (a campaign's budget, a coupon's cap) is used bey
 
     max  sum_p value_p x_p    so that   sum_p use_rp x_p <= limit_r,   sum_{p in block} x_p <= 1
 
-A fairness floor is a resource with a use of -1 for each pair of the group and a limit of minus
-the floor. The dual has one price for each resource and falls apart into blocks:
+A fairness floor is a resource that some use negatively: -1 for each pair of the group, with a limit
+of minus the floor, or, for a share s of all, s - 1 for those of the group and s for the others,
+with a limit of 0. The dual has one price for each resource and falls apart into blocks:
 
     min  sum_r limit_r price_r + sum_block max(0, max_{p in block} value_p - sum_r use_rp price_r)
 
@@ -41,7 +42,7 @@ class Programme:
     """Pairs, sorted by block. `resource` NONE: the pair has fewer resources than columns.
 
     `block_starts` (blocks,): where each block begins. `value` (n,). `resource` and `use`, both
-    (n, k): what a pair uses, and how much. `limit` (resources,), negative for a floor.
+    (n, k): what a pair uses, and how much. `limit` (resources,).
     """
 
     block_starts: NDArray[np.int64]
@@ -189,7 +190,9 @@ def plan(problem: Programme, price: Floats) -> NDArray[np.bool_]:
     if not len(problem):
         return chosen
     surplus, blocks = problem.surplus(price), problem.blocks
-    floors = np.append(problem.limit < 0, False)
+    floors = np.zeros(len(problem.limit) + 1, bool)
+    floors[problem.resource[problem.use < 0]] = True
+    floors[NONE] = False
     is_floor = floors[problem.resource]
     left = np.where(floors, np.inf, np.append(problem.limit, np.inf))
     is_open = np.ones(len(problem.block_starts), bool)

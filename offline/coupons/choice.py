@@ -15,8 +15,9 @@ from typing import Final
 
 import numpy as np
 
+from offline.coupons.fitted import Predict, Sum
 from offline.coupons.qini import qini_curve
-from offline.coupons.responses import Boosting, Logistic, Predict
+from offline.coupons.responses import Boosting, Logistic
 from offline.coupons.trial import Floats, Trial, stratified_folds
 from offline.coupons.uplift import BASELINE, LEARNERS, Learner, OneModel, fit_all
 
@@ -103,7 +104,7 @@ def hedged(weights: Mapping[str, float]) -> dict[str, float]:
 def fit_blend(trial: Trial, learners: Sequence[Learner], weights: Mapping[str, float]) -> Predict:
     """The weighted sum of learners, each fitted on the whole trial."""
     fitted = fit_all([one for one in learners if one.name in weights], trial)
-    return lambda features: mixed({name: fitted[name](features) for name in weights}, weights)
+    return Sum([(weight, fitted[name]) for name, weight in weights.items()])
 
 
 def mixed(predicted: Mapping[str, Floats], weights: Mapping[str, float]) -> Floats:

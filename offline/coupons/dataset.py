@@ -11,6 +11,7 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import AUDIENCES, CAMPAIGNS, COUPONS, Corpus, EventKind
+from offline.coupons.offers import load_offers, no_offers
 from offline.ingest.tables import (
     instant,
     polars_schema,
@@ -19,7 +20,7 @@ from offline.ingest.tables import (
     scan_coupons,
     scan_events,
 )
-from offline.people import scan_user_events
+from offline.people import read_traits, scan_user_events
 
 REDEMPTION_SCHEMA: Final = pl.Schema(
     {
@@ -31,6 +32,8 @@ REDEMPTION_SCHEMA: Final = pl.Schema(
     }
 )
 
+TRAITS_SCHEMA: Final = pl.Schema({"user": pl.String(), "traits": pl.List(pl.String())})
+
 
 @dataclass(frozen=True, slots=True)
 class CouponData:
@@ -38,12 +41,16 @@ class CouponData:
 
     `redemptions` has one row a redemption: user, item, event_time, `price` (what it gave, null
     where not known) and `basket_amount` (what the basket with it cost, null where not known).
+    `offers` says who could have had which campaign, see `offline.coupons.offers`; `traits` what
+    audiences and floors ask of users, today's, where there are any.
     """
 
     campaigns: pl.DataFrame = field(default_factory=lambda: _empty(polars_schema(CAMPAIGNS)))
     coupons: pl.DataFrame = field(default_factory=lambda: _empty(polars_schema(COUPONS)))
     audiences: pl.DataFrame = field(default_factory=lambda: _empty(polars_schema(AUDIENCES)))
     redemptions: pl.DataFrame = field(default_factory=lambda: _empty(REDEMPTION_SCHEMA))
+    offers: pl.DataFrame = field(default_factory=no_offers)
+    traits: pl.DataFrame = field(default_factory=lambda: _empty(TRAITS_SCHEMA))
 
     def __len__(self) -> int:
         """The number of coupons."""
@@ -56,12 +63,23 @@ def load_coupons(tables: Path, horizon_time: int) -> CouponData:
     if not len(coupons):
         return CouponData()
     chosen = pl.col("start_time").is_null() | (pl.col("start_time") < instant(horizon_time))
+    campaigns = scan_campaigns(tables).sort("campaign").collect()
+    audiences = scan_audiences(tables).filter(chosen).collect()
     return CouponData(
-        campaigns=scan_campaigns(tables).sort("campaign").collect(),
+        campaigns=campaigns,
         coupons=coupons,
-        audiences=scan_audiences(tables).filter(chosen).collect(),
+        audiences=audiences,
         redemptions=load_redemptions(tables, None, horizon_time),
+        offers=load_offers(tables, campaigns, coupons, audiences, horizon_time),
+        traits=read_traits(tables) if _asks_who(coupons, audiences) else _empty(TRAITS_SCHEMA),
     )
+
+
+def _asks_who(coupons: pl.DataFrame, audiences: pl.DataFrame) -> bool:
+    """Whether a coupon asks more of a user than to have been chosen for its campaign."""
+    is_listed = pl.col("campaign").is_in(audiences["campaign"].unique().implode())
+    is_for_some = pl.col("audience").is_not_null() & ~is_listed
+    return coupons.select((is_for_some | (pl.col("floor_share") > 0)).any()).item() or False
 
 
 def load_redemptions(tables: Path, start_time: int | None, end_time: int | None) -> pl.DataFrame:

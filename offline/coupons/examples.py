@@ -183,10 +183,10 @@ class Histories:
     def at(self, user: int, time: int) -> tuple[History, int]:
         """What the state of that instant gives coupon features, and the number of baskets.
 
-        Purchases of one instant are taken for one basket.
+        Purchases of one instant are taken for one basket. A `user` of -1 has never bought.
         """
-        start = self._ends[user - 1] if user else 0
-        times = self._time[start : self._ends[user]]
+        start = self._ends[user - 1] if user > 0 else 0
+        times = self._time[start : self._ends[user] if user >= 0 else 0]
         rows = slice(start, start + int(np.searchsorted(times, time)))
         items, inverse = np.unique(self._item[rows], return_inverse=True)
         days = (time - self._time[rows]) / MICROSECONDS_PER_DAY

@@ -29,6 +29,7 @@ class Overlap:
 
     `effective_rows` is Kish's effective sample size of the weighted rows; the imbalances are the
     largest standardised difference of any feature between the groups, before and after weighting.
+    `kept`, shape (n,), is which of the given rows are in.
     """
 
     num_rows: int
@@ -36,6 +37,7 @@ class Overlap:
     effective_rows: float
     imbalance_before: float
     imbalance_after: float
+    kept: NDArray[np.bool_]
 
     def statement(self) -> str:
         """What a reader of the estimate must know, in words."""
@@ -71,6 +73,7 @@ def weigh(
         effective_rows=float(weights.sum() ** 2 / (weights**2).sum()),
         imbalance_before=imbalance(trial, np.ones(len(trial))),
         imbalance_after=imbalance(trial, weights),
+        kept=kept,
     )
     return trial, overlap
 

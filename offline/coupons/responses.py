@@ -3,22 +3,18 @@
 scikit-learn and LightGBM behind one seam, so that each learner can be had with either.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import lightgbm as lgb
-import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from offline.coupons.fitted import Line, Predict, Trees, of_steps
 from offline.coupons.trial import Floats
-
-Predict = Callable[[Floats], Floats]
-"""Features (n, d) to predictions (n,)."""
 
 
 class Family(Protocol):
@@ -53,16 +49,17 @@ class Logistic:
     def fit_probability(self, features: Floats, outcome: Floats, weights: Floats) -> Predict:
         """See `Family`."""
         if outcome.min() == outcome.max():
-            return _constant(float(outcome[0]))
+            return Line.constant(float(outcome[0]), features.shape[1])
         model = make_pipeline(
             *self._columns(), LogisticRegression(C=self.inverse_l2, max_iter=500)
         ).fit(features, outcome, logisticregression__sample_weight=weights)
-        return _probability(model)
+        return of_steps(model, is_logistic=True)
 
     def fit_effect(self, features: Floats, effect: Floats, weights: Floats) -> Predict:
         """See `Family`."""
         model = make_pipeline(*self._columns(), Ridge(alpha=self.effect_l2))
-        return _value(model.fit(features, effect, ridge__sample_weight=weights))
+        model.fit(features, effect, ridge__sample_weight=weights)
+        return of_steps(model, is_logistic=False)
 
     def _columns(self) -> list[TransformerMixin]:
         if self.degree == 1:
@@ -85,7 +82,7 @@ class Boosting:
     def fit_probability(self, features: Floats, outcome: Floats, weights: Floats) -> Predict:
         """See `Family`."""
         if outcome.min() == outcome.max():
-            return _constant(float(outcome[0]))
+            return Line.constant(float(outcome[0]), features.shape[1])
         return self._fit("binary", features, outcome, weights)
 
     def fit_effect(self, features: Floats, effect: Floats, weights: Floats) -> Predict:
@@ -109,16 +106,4 @@ class Boosting:
         booster = lgb.train(
             parameters, lgb.Dataset(features, target, weight=weights), self.num_trees
         )
-        return lambda rows: np.asarray(booster.predict(rows, num_threads=1), np.float64)
-
-
-def _constant(value: float) -> Predict:
-    return lambda features: np.full(len(features), value)
-
-
-def _probability(model: Pipeline) -> Predict:
-    return lambda features: np.asarray(model.predict_proba(features)[:, 1], np.float64)
-
-
-def _value(model: Pipeline) -> Predict:
-    return lambda features: np.asarray(model.predict(features), np.float64)
+        return Trees(booster)

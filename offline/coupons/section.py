@@ -24,6 +24,7 @@ from feature_store.coupons import (
     Coupon,
     Discount,
     DiscountKind,
+    FloorOf,
     Learned,
     encode_coupons,
     encode_learned,
@@ -86,6 +87,7 @@ def read_campaigns(campaigns: pl.DataFrame) -> list[Campaign]:
             start_time=row["start_time"],
             end_time=row["end_time"],
             budget=_micros(row["budget"]),
+            hold_out=row["hold_out"] or 0.0,
         )
         for row in campaigns.with_columns(times).iter_rows(named=True)
     ]
@@ -120,6 +122,9 @@ def read_coupon(row: Mapping[str, Any], value: float) -> Coupon:
         exclusive=bool(row["exclusive"]),
         regions=tuple(row["region"] or ()),
         channels=tuple(row["channel"] or ()),
+        floor_audience=(row["floor_audience"] or "") if row["floor_share"] else "",
+        floor_share=row["floor_share"] or 0.0,
+        floor_of=FloorOf(row["floor_of"] or FloorOf.OFFERS),
     )
 
 

@@ -4,11 +4,12 @@ Only what our trees have: numerical splits `value <= threshold`. Thresholds are 
 32 bits, which changes no answer: between a double and the float below it there is no feature.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import lightgbm as lgb
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import NodeProto, TensorProto, helper
 
 OPSETS: Final = (("", 17), ("ai.onnx.ml", 3))
 IR_VERSION: Final = 8
@@ -19,24 +20,34 @@ def trees_to_onnx(booster: lgb.Booster) -> bytes:
 
     Raises ValueError for a split that is not numerical.
     """
+    sigmoid = helper.make_node("Sigmoid", ["logit"], ["probability"])
+    nodes = [tree_node(booster, "logit"), sigmoid]
+    return as_model(nodes, [], booster.num_feature(), "probability")
+
+
+def tree_node(booster: lgb.Booster, output: str) -> NodeProto:
+    """The trees as one node from `features` to `output`, their sum before any logistic function.
+
+    Raises ValueError for a split that is not numerical.
+    """
     nodes: dict[str, list[Any]] = {name: [] for name in (*_NODE, *_LEAF)}
     for tree, described in enumerate(booster.dump_model()["tree_info"]):
         _add(nodes, tree, described["tree_structure"], [0])
     given: dict[str, Any] = {name: values for name, values in nodes.items() if values}
-    ensemble = helper.make_node(
-        "TreeEnsembleRegressor",
-        ["features"],
-        ["logit"],
-        domain="ai.onnx.ml",
-        n_targets=1,
-        **given,
+    return helper.make_node(
+        "TreeEnsembleRegressor", ["features"], [output], domain="ai.onnx.ml", n_targets=1, **given
     )
-    sigmoid = helper.make_node("Sigmoid", ["logit"], ["probability"])
-    shapes = ("features", [None, booster.num_feature()]), ("probability", [None, 1])
+
+
+def as_model(
+    nodes: Sequence[NodeProto], constants: Sequence[TensorProto], num_features: int, output: str
+) -> bytes:
+    """A model of these nodes from `features` (n, features) to `output` (n, 1)."""
+    shapes = ("features", [None, num_features]), (output, [None, 1])
     inputs, outputs = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes
     )
-    graph = helper.make_graph([ensemble, sigmoid], "trees", [inputs], [outputs])
+    graph = helper.make_graph(nodes, "coupons", [inputs], [outputs], constants)
     opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     return bytes(model.SerializeToString())

@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from offline.coupons.responses import Boosting, Family, Logistic, Predict
+from offline.coupons.fitted import Line, Predict, Sum
+from offline.coupons.responses import Boosting, Family, Logistic
 from offline.coupons.trial import Floats, Trial, stratified_folds
 
 NUM_FOLDS: Final = 3
@@ -64,7 +65,7 @@ class TwoModel:
     def fit(self, trial: Trial, crossing: Crossing = crossed_responses) -> Predict:
         """See `Learner`."""
         treated, control = fit_responses(self.family, trial)
-        return lambda features: treated(features) - control(features)
+        return Sum(((1.0, treated), (-1.0, control)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class OneModel:
         """See `Learner`."""
         columns = with_column(trial.features, trial.treated.astype(np.float64))
         model = self.family.fit_probability(columns, trial.outcome, trial.weights())
+        if isinstance(model, Line):
+            return Sum(((1.0, model.with_last(1.0)), (-1.0, model.with_last(0.0))))
 
         def uplift(features: Floats) -> Floats:
             ones = np.ones(len(features))
@@ -115,7 +118,7 @@ class XLearner:
             for rows in (trial.treated, ~trial.treated)
         )
         share = float(trial.propensity.mean())
-        return lambda rows: share * of_control(rows) + (1 - share) * of_treated(rows)
+        return Sum(((share, of_control), (1 - share, of_treated)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ WHAT: Final = {"all": "all purchases", "new": "slates of never bought products"}
 class Run:
     """What a page is about: the recipe's name, the bundle, the cut and end of the judged period.
 
-    Instants are microseconds UTC; `step_times_s` are the steps of the training.
+    Instants are microseconds UTC; `step_times_s` are the steps of the training, `uplift` says what
+    became of that of coupons.
     """
 
     recipe: str
@@ -49,6 +50,7 @@ class Run:
     cut_time: int
     end_time: int
     step_times_s: Mapping[str, float]
+    uplift: str = ""
 
 
 def write_page(path: Path, run: Run, evaluation: Evaluation, verdict: Verdict) -> Path:

@@ -12,8 +12,10 @@ from typing import Final
 import polars as pl
 
 from feature_store.schema import (
+    CAMPAIGNS,
     COUPONS,
     EVENTS,
+    FLOORS,
     ITEM_KINDS,
     MAX_ID_LENGTH,
     Column,
@@ -39,6 +41,7 @@ _DEFAULTS: Final[dict[tuple[str, str], pl.Expr]] = {
     ("users", "consent_email"): pl.lit(True),
     ("promotions", "known_time"): pl.col("start_time"),
     ("coupons", "exclusive"): pl.lit(False),
+    ("coupons", "floor_of"): pl.lit(FLOORS[0]),
 }
 _LIST_SEPARATOR: Final = "|"
 
@@ -108,6 +111,8 @@ def _table_checks(table: Table) -> Iterator[tuple[str, pl.Expr]]:
         yield "expire_time before publish_time", pl.col("expire_time") < pl.col("publish_time")
     if {"start_time", "end_time"} <= set(table.names):
         yield "end_time before start_time", pl.col("end_time") < pl.col("start_time")
+    if table is CAMPAIGNS:
+        yield "hold_out of 1 or more", pl.col("hold_out") >= 1
     if table is COUPONS:
         yield from _coupon_checks()
 
@@ -120,6 +125,9 @@ def _coupon_checks() -> Iterator[tuple[str, pl.Expr]]:
     yield "missing value", is_percent & ~has_value
     yield "value above 100 percent", is_percent & (value > 100)
     yield "missing gift_item", (discount == "gift") & pl.col("gift_item").is_null()
+    yield "floor_share of 1 or more", pl.col("floor_share") >= 1
+    has_floor = pl.col("floor_share") > 0
+    yield "missing floor_audience", has_floor & pl.col("floor_audience").is_null()
     needs_maximum = (discount != "amount") & pl.col("budget").is_not_null()
     yield "a budget needs maximum", needs_maximum & pl.col("maximum").is_null()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from feature_store.coupons import expectation_name
+from feature_store.coupons import expectation_names
 from feature_store.ledger import Ask, Claim, Ledger, Redemption, Verdict
 from feature_store.schema import Corpus
 from feature_store.store import OnlineStore
@@ -45,7 +45,7 @@ class Wish:
     """What is asked for: a coupon under the client's own id, for who asks in `request`.
 
     `device` and `address` are as they came. `mailing` is that of the mail that brought the user
-    here, whose expectation the claim uses first.
+    here, whose expectations the claim uses first.
     """
 
     request: Request
@@ -109,7 +109,7 @@ class Claiming:
         known = self._known(wish.request)
         verdicts = self._judged(shelf, wish.request, known)
         # What a mail's claims are expected to take counts as spent, but not against themselves.
-        trusted = {"campaign_budget"} if wish.mailing else set()
+        trusted = {"budget", "campaign_budget"} if wish.mailing else set()
         told = findings(verdicts, place)
         broken = [one for one in told if not one.met and one.rule not in trusted]
         if broken:
@@ -152,7 +152,7 @@ class Claiming:
             charges=charges_of(shelf.coupons, place, known.name),
             now_time=now_time,
             expire_time=min(ends),
-            expectation=expectation_name(wish.mailing, coupon.campaign) if wish.mailing else "",
+            expectations=expectation_names(wish.mailing, coupon) if wish.mailing else (),
             barred=shelf.coupons.apart_from(place),
         )
         answer = self.ledger.claim(ask)

@@ -20,6 +20,7 @@ from feature_store.coupons import (
     Campaign,
     Coupon,
     DiscountKind,
+    FloorOf,
     decode_coupons,
 )
 from online.catalog import Catalog
@@ -35,6 +36,23 @@ ALWAYS: Final = np.iinfo(np.int64).max
 EVERYWHERE: Final = ""
 _IN_KIND: Final = frozenset({DiscountKind.GIFT, DiscountKind.FREE_DELIVERY})
 NO_GROUP: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What few coupons have.
+
+    `held_out_of`: campaigns that some users are held out of, by number, with the share.
+    `budgeted`: the places of coupons with money of their own. `floor`, shape (coupons,): the number
+    of the audience that a least share of the coupon is for, 0 for none; `floor_share` that share,
+    and `is_floor_of_money` what of.
+    """
+
+    held_out_of: tuple[tuple[int, float], ...]
+    budgeted: NDArray[np.intp]
+    floor: NDArray[np.int32]
+    floor_share: NDArray[np.float64]
+    is_floor_of_money: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +103,16 @@ class Coupons:
     is_in_kind: Mask
     base_rate: NDArray[np.float32]
     margin: NDArray[np.float64]
+    limits: Limits
 
     def __len__(self) -> int:
         """The number of coupons."""
         return len(self.coupons)
+
+    @property
+    def budgets(self) -> tuple[Campaign | Coupon, ...]:
+        """What has money, in the order of prices: campaigns, then coupons with their own."""
+        return (*self.campaigns, *(self.coupons[place] for place in self.limits.budgeted))
 
     def good_for(self, items: Indexes) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         """Coupons that name one of the products, and the position of the product in `items`.
@@ -138,12 +162,11 @@ def make_coupons(
 ) -> Coupons:
     """Columns of these coupons; `goods` are the products of each. Raises SnapshotError."""
     known, numbers = _numbered(campaigns, coupons)
-    audiences = list(dict.fromkeys(["", *(one.audience for one in coupons)]))
+    named = (text for one in coupons for text in (one.audience, one.floor_audience))
+    audiences = list(dict.fromkeys(["", *named]))
     items, owner = _by_product(goods)
-    gifts = [one.discount.gift_item for one in coupons]
-    gift = catalog.indexes_of(gifts) if gifts else np.zeros(0, np.int32)
+    gift, is_lost = _gifts(coupons, catalog)
     gift_places = np.flatnonzero(gift >= 0)
-    is_lost = np.array([name != "" for name in gifts], bool) & (gift < 0)
     is_for_all = np.array([one.is_for_all_goods for one in coupons], bool)
 
     def column(value: Callable[[Coupon], int | None], absent: int) -> NDArray[np.int64]:
@@ -187,7 +210,29 @@ def make_coupons(
         is_in_kind=np.array([one.discount.kind in _IN_KIND for one in coupons], bool),
         base_rate=np.asarray(base_rate),
         margin=np.asarray(margin),
+        limits=_limits(known, coupons, audiences),
     )
+
+
+def _limits(
+    campaigns: Sequence[Campaign], coupons: Sequence[Coupon], audiences: list[str]
+) -> Limits:
+    own = [one.budget is not None for one in coupons]
+    floor = [audiences.index(one.floor_audience) for one in coupons]
+    return Limits(
+        held_out_of=tuple((n, one.hold_out) for n, one in enumerate(campaigns) if one.hold_out > 0),
+        budgeted=np.flatnonzero(own),
+        floor=np.array(floor, np.int32),
+        floor_share=np.array([one.floor_share for one in coupons], np.float64),
+        is_floor_of_money=np.array([one.floor_of == FloorOf.MONEY for one in coupons], bool),
+    )
+
+
+def _gifts(coupons: Sequence[Coupon], catalog: Catalog) -> tuple[Indexes, Mask]:
+    """The product that each coupon gives, -1 for none, and whether the bundle lacks it."""
+    names = [one.discount.gift_item for one in coupons]
+    gift = catalog.indexes_of(names) if names else np.zeros(0, np.int32)
+    return gift, np.array([name != "" for name in names], bool) & (gift < 0)
 
 
 def _groups(coupons: Sequence[Coupon]) -> NDArray[np.int32]:

@@ -14,12 +14,13 @@ from typing import Final
 
 import numpy as np
 
-from feature_store.coupons import CENT, MAIL
+from feature_store.coupons import CENT, MAIL, is_held_out
 from feature_store.people import EVERYTHING, Consent
 from online.coupons.audience import Traits
 from online.coupons.basket import Basket, covered
 from online.coupons.columns import EVERYWHERE, NO_GROUP, Coupons, Micros
 from online.coupons.usage import Holdings, Usage
+from online.known import is_user
 from online.types import Mask
 
 NOBODY: Final = frozenset[str]()
@@ -37,7 +38,7 @@ class Group(StrEnum):
 class Situation:
     """Who asks, when, where and with which basket; `basket` None: none is named.
 
-    `sold` says of each product whether it can be bought now.
+    `sold` says of each product whether it can be bought now. `name` is what claims are under.
     """
 
     time: int
@@ -49,6 +50,7 @@ class Situation:
     traits: Traits = NOBODY
     consent: Consent = EVERYTHING
     basket: Basket | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,21 @@ def _audience(judged: Judged) -> Mask:
     return mask
 
 
+def _hold_out(judged: Judged) -> Mask:
+    """Users whom lots drew to be without a campaign, so that its effect is known; visits are not.
+
+    Who must not be looked at is not drawn either.
+    """
+    coupons, situation = judged.coupons, judged.situation
+    mask = np.ones(len(coupons), bool)
+    if not (is_user(situation.name) and situation.consent.personalization):
+        return mask
+    for number, share in coupons.limits.held_out_of:
+        if is_held_out(situation.name, coupons.campaigns[number].campaign, share):
+            mask &= coupons.campaign != number
+    return mask
+
+
 def _on_sale(judged: Judged) -> Mask:
     """The gift must be there, and for something that is named there must be something to buy."""
     coupons = judged.coupons
@@ -236,6 +253,7 @@ RULES: Final = (
     Rule("channel", Group.STANDING, _channel),
     Rule("consent", Group.STANDING, _consent),
     Rule("audience", Group.STANDING, _audience),
+    Rule("hold_out", Group.STANDING, _hold_out),
     Rule("on_sale", Group.STANDING, _on_sale),
     Rule("known_value", Group.STANDING, _known_value),
     Rule("claims_per_user", Group.USE, _claims_per_user),

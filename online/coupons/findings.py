@@ -131,6 +131,7 @@ PARAMETERS: Final[dict[str, Callable[[Judged, int], Parameters]]] = {
     "channel": _channel,
     "consent": _none,
     "audience": _audience,
+    "hold_out": _none,
     "on_sale": _products,
     "known_value": _budget,
     "claims_per_user": _per_user,

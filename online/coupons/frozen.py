@@ -45,7 +45,7 @@ class FrozenUse:
         return self.held.get(name, self.nothing)
 
     def prices(self, _now_time: int) -> Floats:
-        """What the money of each campaign was worth."""
+        """What money was worth."""
         return self.worth
 
     def note(self, value: Floats, cost: Floats, shown: Mask) -> None:
@@ -106,7 +106,8 @@ def frozen_use(snapshot: Snapshot, content: dict[str, Any]) -> FrozenUse | None:
     if not isinstance(shelf, CouponShelf) or not content:
         return None
     columns = (np.array(content[name], np.int64) for name in ("claims", "spent", "campaign_spent"))
-    prices = np.array(content["prices"], np.float64)
+    prices = np.zeros(len(shelf.coupons.budgets))
+    prices[: len(content["prices"])] = content["prices"]  # older ones know campaigns alone
     return FrozenUse(shelf.coupons, Usage(*columns), prices, holds_nothing(shelf.coupons))
 
 

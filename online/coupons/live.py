@@ -1,7 +1,7 @@
 """What is used of the coupons right now, and the prices of what is left: the ledger and the store.
 
 One per bundle that is served. The ledger is asked for what changed since the last time, so that an
-answer never shows what has just been used up. Prices are kept in the store, one record a campaign
+answer never shows what has just been used up. Prices are kept in the store, one record a budget
 with what they were made from, and made anew by `online.coupons.pacing` as visitors come and the
 budget is spent; whichever worker is due makes them, and adds what its own visitors asked for.
 """
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from feature_store.coupon_demand import LADDER, demand_by_price
-from feature_store.coupons import campaign_account, coupon_account, own_account
+from feature_store.coupon_demand import LADDER
+from feature_store.coupons import Campaign, Coupon, campaign_account, coupon_account, own_account
 from feature_store.ids import hash64
 from feature_store.ledger import Account, Charge, Ledger, State
 from feature_store.store import OnlineStore
+from online.coupons.asking import asked_of_budgets, earned_per_unit
 from online.coupons.columns import UNLIMITED, Coupons
 from online.coupons.pacing import (
     MIN_STEP,
@@ -29,7 +29,7 @@ from online.coupons.pacing import (
 )
 from online.coupons.usage import Holdings, Usage
 from online.coupons.usual import NOTHING_USUAL, Usual
-from online.coupons.valuing import Floats
+from online.coupons.valuing import Floats, account_of
 from online.types import Mask
 
 REPRICE_MICROSECONDS: Final = 60_000_000
@@ -79,16 +79,15 @@ class LiveCoupons:
     _priced_time: int = 0
     _num_answers: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _budgets: tuple[Campaign | Coupon, ...] = field(init=False)
     _scale: Floats = field(init=False)
-    _has_budget: NDArray[np.bool_] = field(init=False)
     _demand: Floats = field(init=False)
     _plans: dict[int, Plan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """A unit of a campaign's budget buys what its coupons earn on it."""
-        self._scale = _earned_per_unit(self.coupons)
-        campaigns = self.coupons.campaigns
-        self._has_budget = np.array([one.budget is not None for one in campaigns], bool)
+        """A unit of a budget buys what its coupons earn on it."""
+        self._budgets = self.coupons.budgets
+        self._scale = earned_per_unit(self.coupons)
         self._demand = self._no_demand()
 
     def usage(self) -> Usage:
@@ -120,7 +119,7 @@ class LiveCoupons:
         return Holdings(claims, open_claims)
 
     def prices(self, now_time: int) -> Floats:
-        """The shadow price of each campaign's money. Raises StoreError, LedgerError."""
+        """The shadow prices, see `Use.prices`. Raises StoreError, LedgerError."""
         with self._lock:
             is_due = abs(now_time - self._priced_time) >= REPRICE_MICROSECONDS
             if self._prices is not None and not is_due:
@@ -154,19 +153,13 @@ class LiveCoupons:
             self._num_answers += 1
             if self._num_answers % NOTED_EACH != 1:
                 return
-        campaign = self.coupons.campaign
-        order = np.argsort(campaign, kind="stable")
-        places = order[(shown & self._has_budget[campaign])[order]]
-        if not len(places):
-            return
-        mine = campaign[places]
-        ladder = LADDER[:, None] * self._scale
-        demand = demand_by_price(value[places], cost[places], mine, mine, ladder)
+            prices = self.first_prices if self._prices is None else self._prices
+        demand = asked_of_budgets(self.coupons, value, cost, shown, prices)
         with self._lock:
             self._demand += NOTED_EACH * demand
 
     def _no_demand(self) -> Floats:
-        return np.zeros((len(LADDER), len(self.coupons.campaigns)))
+        return np.zeros((len(LADDER), len(self.coupons.budgets)))
 
     def _taken_demand(self) -> Floats:
         with self._lock:
@@ -190,7 +183,7 @@ class LiveCoupons:
     def _repriced(self, now_time: int) -> Floats:
         """The prices in the store, made anew where due; those of no pace as they began.
 
-        A campaign without a budget or without dates has no pace: nothing says what is due.
+        What has no budget or no dates has no pace: nothing says what is due.
         """
         prices = self.first_prices.copy()
         paced, keys = self._paced(now_time)
@@ -212,25 +205,24 @@ class LiveCoupons:
         return prices
 
     def _paced(self, now_time: int) -> tuple[list[int], list[bytes]]:
-        """The campaigns that have a pace, and the keys of their records."""
+        """The budgets that have a pace, and the keys of their records."""
         paced = [
             place for place in range(len(self.first_prices)) if self._is_paced(place, now_time)
         ]
-        return paced, [_price_key(self.coupons.campaigns[place].campaign) for place in paced]
+        return paced, [_price_key(account_of(self._budgets[place])) for place in paced]
 
     def _is_paced(self, place: int, now_time: int) -> bool:
-        campaign = self.coupons.campaigns[place]
-        if campaign.budget is None or campaign.start_time is None or campaign.end_time is None:
+        one = self._budgets[place]
+        if one.budget is None or one.start_time is None or one.end_time is None:
             return False
-        return campaign.start_time <= now_time < campaign.end_time
+        return one.start_time <= now_time < one.end_time
 
     def _moved(self, place: int, value: bytes | None, demand: Floats, now_time: int) -> Pace:
         """The pace in a record, moved on; anew where its terms are others, or time went back."""
         terms = self._terms(place)
         _, first, end, _ = terms
         elapsed = (now_time - first) / (end - first)
-        plan, name = self._plan(place), self.coupons.campaigns[place].campaign
-        account = self._accounts.get(campaign_account(name), Account())
+        plan, account = self._plan(place), self._account(self._budgets[place])
         used = np.array([float(account.reserved + account.settled)])
         pace = None if value is None else _decode(value, terms)
         if pace is None or elapsed < pace.elapsed - MIN_STEP:
@@ -239,28 +231,25 @@ class LiveCoupons:
         return repriced(plan, fresh, used, elapsed, float(account.expected))
 
     def _terms(self, place: int) -> Terms:
-        campaign = self.coupons.campaigns[place]
-        first, end = campaign.start_time or 0, campaign.end_time or UNLIMITED
-        return float(campaign.budget or 0), float(first), float(end), float(self._scale[place])
+        one = self._budgets[place]
+        first, end = one.start_time or 0, one.end_time or UNLIMITED
+        return float(one.budget or 0), float(first), float(end), float(self._scale[place])
+
+    def _account(self, one: Campaign | Coupon) -> Account:
+        if isinstance(one, Campaign):
+            return self._accounts.get(campaign_account(one.campaign), Account())
+        return self._accounts.get(coupon_account(one.item), Account())
 
     def _plan(self, place: int) -> Plan:
         if place not in self._plans:
             price, scale = float(self.first_prices[place]), float(self._scale[place])
-            self._plans[place] = self.usual.plan(self.coupons.campaigns[place], price, scale)
+            one = self._budgets[place]
+            self._plans[place] = self.usual.plan(one, account_of(one), price, scale)
         return self._plans[place]
 
 
-def _earned_per_unit(coupons: Coupons) -> Floats:
-    """Mean margin over face value of each campaign's coupons, shape (campaigns,)."""
-    count = np.bincount(coupons.campaign, minlength=len(coupons.campaigns))
-    ratio = coupons.margin / np.maximum(coupons.face_value, 1)
-    total = np.bincount(coupons.campaign, ratio, len(coupons.campaigns))
-    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), 1.0)
-    return np.maximum(mean, 1e-9)
-
-
-def _price_key(campaign: str) -> bytes:
-    return PRICE_PREFIX + hash64(campaign).to_bytes(8, "big")
+def _price_key(account: str) -> bytes:
+    return PRICE_PREFIX + hash64(account).to_bytes(8, "big")
 
 
 def _encode(terms: Terms, pace: Pace) -> bytes:

@@ -18,9 +18,9 @@ from online.coupons.basket import as_text, read_basket, saving
 from online.coupons.columns import NO_GROUP, Coupons, Micros
 from online.coupons.eligibility import Group, Situation, Verdicts, judge
 from online.coupons.usage import Use, holds_nothing, nothing_used
-from online.coupons.valuing import Floats, Models, estimate, worth
+from online.coupons.valuing import Floats, Models, estimate, kept_for, worth
 from online.explain.findings import FilterFinding, SourceFinding, Standing
-from online.known import Known
+from online.known import Known, is_user
 from online.types import Card, CouponDetail, Mask, Query, Reason, Request, SlateItem
 
 SOURCE: Final = "coupons"
@@ -61,10 +61,11 @@ class CouponShelf:
         num_baskets = float(totals["num_baskets"])
         found = estimate(self.coupons, self.models, query.history, num_baskets, shown)
         cost = np.maximum(self._cost(verdicts), 0)
+        kept = kept_for(self.coupons, self.models.held, found, cost, known.traits)
         if self.live is not None:
-            free = worth(self.coupons, found, cost, np.zeros(len(self.coupons.campaigns)))
+            free = worth(self.coupons, found, cost, np.zeros(len(self.coupons.budgets))) + kept
             self.live.note(free, found.redemption * cost, shown)
-        values = worth(self.coupons, found, cost, self._prices(query.time))
+        values = worth(self.coupons, found, cost, self._prices(query.time)) + kept
         values += OWN_GOODS_WEIGHT * found.own_goods
         shown &= values > 0
         shown[held] = True
@@ -130,6 +131,7 @@ class CouponShelf:
             traits=known.traits,
             consent=known.consent,
             basket=read_basket(request.basket_lines, self.catalog),
+            name=known.name,
         )
 
     def detail(self, verdicts: Verdicts, place: int) -> CouponDetail:
@@ -189,6 +191,11 @@ class CouponShelf:
         price = float(self.catalog.price[gift]) if gift >= 0 else np.nan
         return saving(self.coupons, place, int(verdicts.judged.covered[place]), price)
 
+    def _shown_chance(self, name: str, place: int) -> float:
+        """How likely lots let the user have a coupon: what learning weighs it by."""
+        campaign = self.coupons.campaigns[self.coupons.campaign[place]]
+        return 1.0 - campaign.hold_out if is_user(name) else 1.0
+
     def _item(
         self, verdicts: Verdicts, place: int, redemption: float, own_goods: Floats
     ) -> SlateItem:
@@ -199,7 +206,7 @@ class CouponShelf:
             corpus=Corpus.COUPON,
             score=redemption,
             source=SOURCE,
-            propensity=1.0,
+            propensity=self._shown_chance(verdicts.judged.situation.name, place),
             reason=_reason(detail, is_own=own_goods[place] > 0, is_chosen=bool(coupon.audience)),
             card=Card(title=coupon.title, detail=detail),
         )

@@ -49,7 +49,7 @@ class Use(Protocol):
         """What a user or visit, named as in `Known.name`, has claimed."""
 
     def prices(self, now_time: int, /) -> Floats:
-        """The shadow price of each campaign's money, shape (campaigns,)."""
+        """The shadow prices of money, in the order of `Coupons.budgets`."""
 
     def note(self, value: Floats, cost: Floats, shown: Mask) -> None:
         """Remember what a visitor could be shown: value and cost of each coupon."""

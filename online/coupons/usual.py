@@ -1,4 +1,4 @@
-"""What a campaign's time usually asks for: what training says of it becomes the plan of its pace.
+"""What a budget's time usually asks for: what training says of it becomes the plan of its pace.
 
 Training knows from history what the chosen users would use of a budget at each price, and in which
 hours of the week visitors come. Where it knows no demand, the plan is that the budget lasts just so
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from feature_store.coupon_demand import FIRST_MONDAY_H, HOUR
-from feature_store.coupons import HOURS_OF_WEEK, Campaign, Demand
+from feature_store.coupons import HOURS_OF_WEEK, Campaign, Coupon, Demand
 from online.coupons.pacing import Floats, Plan, steady
 
 MAX_POINTS: Final = 2_000
@@ -28,14 +28,17 @@ class Usual:
     demand: Mapping[str, Demand] = field(default_factory=dict)
     visits: tuple[float, ...] = ()
 
-    def plan(self, campaign: Campaign, price: float, scale: float) -> Plan:
-        """The plan of a campaign with a budget and dates; `price` and `scale` are its own."""
-        limit = np.array([float(campaign.budget or 0)])
+    def plan(self, one: Campaign | Coupon, name: str, price: float, scale: float) -> Plan:
+        """The plan of what has a budget and dates; `price` and `scale` are its own.
+
+        `name` is what demand is known by.
+        """
+        limit = np.array([float(one.budget or 0)])
         plan = steady(limit, np.array([price]), np.array([scale]))
         whole = plan.demand[-1]
-        if (known := self.demand.get(campaign.campaign)) is not None:
+        if (known := self.demand.get(name)) is not None:
             whole = np.interp(plan.ladder, known.prices, known.micros)
-        shares = elapsed_shares(self.visits, campaign.start_time or 0, campaign.end_time or 1)
+        shares = elapsed_shares(self.visits, one.start_time or 0, one.end_time or 1)
         return replace(plan, demand=shares[:, None, None] * whole)
 
 

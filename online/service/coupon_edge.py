@@ -72,6 +72,12 @@ _RULES: Final[dict[str, Texts]] = {
         "It is for chosen customers: {audience}.",
         "仅限指定顾客：{audience}。",
     ),
+    "hold_out": (
+        "You are not among those drawn to be without it.",
+        "您不在对照组中。",
+        "Lots have drawn you to be without this campaign, so that its effect can be known.",
+        "您被随机分入对照组，本次活动不向您发放。",
+    ),
     "on_sale": (
         "What it is for is on sale.",
         "适用商品在售。",

@@ -18,6 +18,7 @@ ENTRIES = {
     "online.chat.turn",
     "online.chat.wishes",
     "online.client",
+    "online.coupons.audience",
     "online.coupons.frozen",
     "online.engine",
     "online.errors",

@@ -189,13 +189,27 @@ class LedgerSuite:
         assert account(ledger) == Account(expected=6 * ONE)
         assert ledger.claim(ask("w1", 4 * ONE, budget)).verdict is Verdict.GRANTED
         assert ledger.claim(ask("w2", ONE, budget)).verdict is Verdict.BUDGET_SPENT
-        mailed = [ask(f"m{n}", 4 * ONE, budget, expectation="mail-1") for n in range(2)]
+        mailed = [ask(f"m{n}", 4 * ONE, budget, expectations=("mail-1",)) for n in range(2)]
         assert ledger.claim(mailed[0]).verdict is Verdict.GRANTED
         assert account(ledger) == Account(claims=2, reserved=8 * ONE, expected=2 * ONE)
         assert ledger.claim(mailed[1]).verdict is Verdict.BUDGET_SPENT, "2 of its 4 are held"
-        smaller = ask("m3", 2 * ONE, budget, expectation="mail-1")
+        smaller = ask("m3", 2 * ONE, budget, expectations=("mail-1",))
         assert ledger.claim(smaller).verdict is Verdict.GRANTED
         assert account(ledger) == Account(claims=3, reserved=10 * ONE)
+
+    def test_a_claim_uses_what_is_expected_of_each_of_its_accounts(self, ledger: Ledger) -> None:
+        first, second = campaign(9 * ONE), Charge("coupon/c", 3 * ONE)
+        assert ledger.reserve_expected("m/1", first, 6 * ONE, NOW, NOW + HOUR)
+        assert ledger.reserve_expected("m/2", second, 3 * ONE, NOW, NOW + HOUR)
+        assert ledger.claim(ask("p", ONE, first, second)).verdict is Verdict.BUDGET_SPENT
+        mailed = ask("m", 2 * ONE, first, second, expectations=("m/1", "m/2"))
+        assert ledger.claim(mailed).verdict is Verdict.GRANTED
+        assert ledger.claim(mailed).is_repeated
+        found = ledger.changes(0).accounts
+        assert found[first.account] == Account(1, reserved=2 * ONE, expected=4 * ONE)
+        assert found[second.account] == Account(1, reserved=2 * ONE, expected=ONE)
+        ledger.expire(NOW + HOUR)
+        assert ledger.changes(0).accounts[second.account].expected == 0
 
     def test_an_expectation_is_made_once_and_only_if_it_fits(self, ledger: Ledger) -> None:
         budget = campaign(5 * ONE)
@@ -207,7 +221,7 @@ class LedgerSuite:
     def test_what_is_left_of_an_expectation_ends_with_it(self, ledger: Ledger) -> None:
         budget = campaign(5 * ONE)
         ledger.reserve_expected("m", budget, 3 * ONE, NOW, NOW + HOUR)
-        ledger.claim(ask("1", ONE, budget, expectation="m", expire_time=NOW + 9 * HOUR))
+        ledger.claim(ask("1", ONE, budget, expectations=("m",), expire_time=NOW + 9 * HOUR))
         assert ledger.expire(NOW + HOUR) == 1
         assert account(ledger) == Account(claims=1, reserved=ONE)
         ledger.reserve_expected("n", budget, 4 * ONE, NOW + HOUR, NOW + 9 * HOUR)
@@ -221,7 +235,7 @@ class LedgerSuite:
     ) -> None:
         assert ledger.reserve_expected("m", campaign(ONE), micros, NOW, NOW + HOUR)
         late = NOW + 9 * HOUR
-        first = ask("1", micros, campaign(ONE), expectation="m", expire_time=late)
+        first = ask("1", micros, campaign(ONE), expectations=("m",), expire_time=late)
         assert ledger.claim(first).verdict is Verdict.GRANTED
         assert account(ledger) == Account(claims=1, reserved=micros)
         assert ledger.expire(NOW + HOUR) == 1
@@ -243,7 +257,7 @@ class LedgerSuite:
     def test_a_claim_of_nothing_is_a_claim(self, ledger: Ledger) -> None:
         ledger.reserve_expected("m", campaign(ONE), ONE, NOW, NOW + 9 * HOUR)
         for number, named in enumerate(("", "m")):
-            nothing = ask(str(number), 0, campaign(ONE), of_user(USER), expectation=named)
+            nothing = ask(str(number), 0, campaign(ONE), of_user(USER), expectations=(named,))
             assert ledger.claim(nothing).verdict is Verdict.GRANTED
         assert ledger.redeem("0", "b", 0, NOW).outcome is Outcome.SETTLED
         assert account(ledger) == Account(claims=2, expected=ONE)
@@ -252,8 +266,8 @@ class LedgerSuite:
 
     def test_another_account_uses_no_expectation(self, ledger: Ledger) -> None:
         ledger.reserve_expected("m", campaign(), 3 * ONE, NOW, NOW + HOUR)
-        ledger.claim(ask("1", ONE, Charge("other"), expectation="m"))
-        ledger.claim(ask("2", ONE, campaign(), expectation="unknown"))
+        ledger.claim(ask("1", ONE, Charge("other"), expectations=("m",)))
+        ledger.claim(ask("2", ONE, campaign(), expectations=("unknown",)))
         assert account(ledger) == Account(1, reserved=ONE, expected=3 * ONE)
 
     def test_changes_tell_what_changed_since(self, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from feature_store.coupons import campaign_account, expectation_name
+from feature_store.coupons import campaign_account, coupon_account, expectation_name
 from feature_store.events import Event
 from feature_store.ledger import Ask, Charge, Ledger, Verdict, open_ledger
 from feature_store.schema import (
@@ -47,7 +47,8 @@ def table(given: Table, *rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(named, schema=polars_schema(given))
 
 
-def build(home: Path, budget: float | None, **fields: Any) -> World:
+def build(home: Path, budget: float | None, own: float | None = None, **fields: Any) -> World:
+    fields["budget"] = own
     offer = {"item": "off", "campaign": "c", "title": "Off", "discount": "amount", **fields}
     data = CouponData(
         campaigns=table(CAMPAIGNS, {"campaign": "c", "budget": budget}),
@@ -205,6 +206,36 @@ def test_the_campaigns_own_budget_holds_too(tmp_path: Path) -> None:
     assert micros(rows) + micros(later) <= 0.2 * MICROS
 
 
+def test_a_coupons_own_budget_holds_in_mails(tmp_path: Path) -> None:
+    """What its mails are expected to take is set aside in both budgets, and its claims use both."""
+    own, part = 0.4, 2_000
+    world = build(tmp_path / "home", 2.0, own)
+    accounts = coupon_account("off"), campaign_account("c")
+    charges = Charge(accounts[0], round(own * MICROS)), Charge(accounts[1], 2 * MICROS)
+    planned = export(world, campaign(tmp_path, TEXT), tmp_path / "out").path
+    for path in (planned / "manifest.json", *planned.glob("part-*"), *planned.glob("coupons-*")):
+        path.unlink()
+    with ledger_of(world) as ledger:
+        ledger.expire(2**60)
+        assert ledger.reserve_expected("the page", charges[0], VALUE, HORIZON_TIME, 2**61)
+    folder = export(world, campaign(tmp_path, TEXT), tmp_path / "out")
+    rows = coupons_in(folder)
+    assert 0 < len(rows) < folder.manifest()["num_users"], "its own money does not reach for all"
+    names = tuple(expectation_name(rows["mailing"][0], name) for name in (accounts[0], "c"))
+    with ledger_of(world) as ledger:
+        held = ledger.changes(0).accounts
+        assert [held[name].expected for name in accounts] == [VALUE + micros(rows), micros(rows)]
+        until = HORIZON_TIME + 10**15
+        page = Ask("page", "off", "u1", VALUE, charges, HORIZON_TIME, until)
+        mailed = Ask("mail", "off", "u2", part, charges, HORIZON_TIME, until, names)
+        assert ledger.claim(page).verdict is Verdict.BUDGET_SPENT
+        assert ledger.claim(mailed).verdict is Verdict.GRANTED
+        after = ledger.changes(0).accounts
+        for name in accounts:
+            assert after[name].spent == held[name].spent
+            assert after[name].expected == held[name].expected - part
+
+
 def test_claims_of_mails_and_of_the_page_never_overspend(tmp_path: Path) -> None:
     budget = 2.0
     world = build(tmp_path / "home", budget)
@@ -214,7 +245,7 @@ def test_claims_of_mails_and_of_the_page_never_overspend(tmp_path: Path) -> None
     with ledger_of(world) as ledger:
         verdicts = []
         for number in range(20):
-            expectation = expectation_name(mailing, "c") if number % 2 else ""
+            expectation = (expectation_name(mailing, "c"),) if number % 2 else ()
             ask = Ask(f"claim-{number}", "off", f"u{number}", VALUE, (charge,),
                       HORIZON_TIME, until, expectation)  # fmt: skip
             verdicts.append(ledger.claim(ask).verdict)

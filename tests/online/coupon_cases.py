@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from feature_store.coupons import Campaign, Coupon, Discount, DiscountKind
+from feature_store.coupons import Campaign, Coupon, Discount, DiscountKind, is_held_out
 from feature_store.people import Consent
 from tests.online.coupons import DAY, ONE, coupon
 from tests.worlds import HORIZON_TIME, UNAVAILABLE
@@ -16,6 +16,10 @@ NO_GIFT = Discount(DiscountKind.GIFT, gift_item=UNAVAILABLE, maximum=ONE)
 LOST_GIFT = Discount(DiscountKind.GIFT, gift_item="nowhere", maximum=ONE)
 DELIVERY = Discount(DiscountKind.FREE_DELIVERY, maximum=5 * ONE)
 TIGHT = (Campaign("spring", budget=10 * ONE),)
+HALVED = (Campaign("spring", hold_out=0.5),)
+OTHER_HALVED = (Campaign("spring"), Campaign("autumn", hold_out=0.999))
+SPARED, DRAWN = sorted(("user/0", "user/3"), key=lambda name: is_held_out(name, "spring", 0.5))
+"""The first is not held out of half, the second is."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,15 @@ CASES = (
     Case("NOT", "audience", {"audience": "NOT segment = a"}, asks=traits("segment=a")),
     Case("any value of a field", "", {"audience": "segment:*"}, asks=traits("segment=z")),
     Case("no value of a field", "audience", {"audience": "segment:*"}, asks=traits("age=9")),
+    Case("held out by lot", "hold_out", campaigns=HALVED, asks={"name": DRAWN}),
+    Case("not drawn", campaigns=HALVED, asks={"name": SPARED}),
+    Case("drawn for another campaign", campaigns=OTHER_HALVED, asks={"name": DRAWN}),
+    Case("visits are not drawn", campaigns=HALVED, asks={"name": DRAWN.replace("user", "visit")}),
+    Case(
+        "who is not looked at is not drawn",
+        campaigns=HALVED,
+        asks={"name": DRAWN, "consent": Consent(personalization=False)},
+    ),
     Case("a gift that is there", "", {"discount": GIFT}),
     Case("a gift that is not sold any more", "on_sale", {"discount": NO_GIFT}),
     Case("a gift that the shop does not have", "on_sale", {"discount": LOST_GIFT}),

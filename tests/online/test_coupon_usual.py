@@ -48,7 +48,7 @@ def campaign(days: int = 1) -> Campaign:
 
 def test_known_demand_is_that_of_the_plan() -> None:
     demand = {"c": Demand((0.0, 1.0, 2.0), (300.0, 100.0, 0.0))}
-    plan = Usual(demand, only(6, 18)).plan(campaign(), price=1.0, scale=1.0)
+    plan = Usual(demand, only(6, 18)).plan(campaign(), "c", price=1.0, scale=1.0)
     whole = plan.demand[-1][:, 0]
     assert np.interp([0.0, 1.0, 50.0], plan.ladder[:, 0], whole) == pytest.approx(
         [300, 100, 0], abs=4
@@ -58,7 +58,7 @@ def test_known_demand_is_that_of_the_plan() -> None:
 
 
 def test_unknown_demand_uses_the_budget_at_the_first_price() -> None:
-    plan = NOTHING_USUAL.plan(campaign(), price=1.0, scale=1.0)
+    plan = NOTHING_USUAL.plan(campaign(), "c", price=1.0, scale=1.0)
     at = np.interp([0.5, 1.0, 2.0], plan.ladder[:, 0], plan.demand[-1][:, 0])
     assert at == pytest.approx([200, 100, 50], rel=0.03)
     np.testing.assert_allclose(plan.demanded(0.25), plan.demand[-1] / 4)

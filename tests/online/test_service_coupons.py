@@ -99,7 +99,7 @@ def test_every_rule_is_explained(caller: Caller) -> None:
     (finding,) = (rule for rule in response.rules if not rule.met)
     assert dict(finding.parameters) == {"minimum": "40.00", "basket": "15.00"}
     assert finding.text == "It needs a basket of 40.00; this one is 15.00."
-    assert len(response.rules) == 16
+    assert len(response.rules) == 17
     assert all(rule.text and "{" not in rule.text for rule in response.rules)
     assert response.coupon.missing_amount == usd(25)
     assert explain(caller, "big-5", context=basket(("p03", 4_000))).eligible
