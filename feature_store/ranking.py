@@ -31,6 +31,9 @@ MAX_DUE_RATIO: Final = 10.0
 MAX_RANK: Final = 40.0
 """Ranks are cut here, so that they do not depend on how many candidates a placement asks for."""
 
+_RANKS: Final = np.log1p(np.arange(MAX_RANK + 1, dtype=np.float32))
+"""log(1 + rank) of each rank up to the highest."""
+
 GROUPS: Final = ("type", "category", "brand", "price_band")
 AFFINITY_HALF_LIFE: Final = HALF_LIVES_DAYS.index(90.0)
 ACTIVITY_HALF_LIFE_DAYS: Final = 30.0
@@ -88,6 +91,9 @@ PAIR, GROUP, ITEM, DAYS, USER = (
 """Where the features of each kind stand; scores and ranks follow."""
 
 _DECAY: Final = -1.0 / np.array(HALF_LIVES_DAYS)
+
+NO_GROUP: Final = np.array([0.0, 0.0, NEVER_DAYS, 0.0], np.float32)
+"""What is said of a group that the user never bought from."""
 
 PRICE_FLOOR: Final = 0.1
 """Added to a price before its logarithm, so that what is free has one."""
@@ -237,42 +243,60 @@ def _pair_features(
     time: int,
 ) -> None:
     """PAIR_FEATURES: how often, how long ago, and whether it is due (gap against days since)."""
-    out[:] = 0.0
-    where = np.flatnonzero(known)
-    rows, decayed = history.rows[place[where]], history.decayed[place[where]]
-    count = rows["count"].astype(np.float64)
-    first = np.full(len(where), NEVER_DAYS)
-    np.divide(time - rows["first_time"], MICROSECONDS_PER_DAY, out=first, where=count > 0)
-    since_all, first_all = np.full(len(out), NEVER_DAYS), np.full(len(out), NEVER_DAYS)
-    gaps, weight = np.zeros(len(out)), np.full(len(out), GAP_PRIOR)
-    since_all[where], first_all[where] = history.days_since[place[where]], first
-    gaps[where] = np.maximum(first - since_all[where], 0.0)
-    weight[where] += np.maximum(count - 1.0, 0.0)
-    gap = (gaps + GAP_PRIOR * item_gap) / weight
     num = len(FEATURE_HALF_LIVES)
-    out[where, 0] = np.log1p(count)
-    out[where, 1 : num + 1] = np.log1p(decayed[:, FEATURE_HALF_LIVES])
-    out[:, num + 1] = since_all
-    out[:, num + 2] = first_all
+    gap = item_gap.astype(np.float64)
+    out[:] = 0.0
+    out[:, num + 1 : num + 3] = NEVER_DAYS
     out[:, num + 3] = gap
-    out[:, num + 4] = np.minimum(since_all / np.maximum(gap, 1e-6), MAX_DUE_RATIO)
-    out[:, num + 5] = since_all - gap
-    out[where, num + 6] = count / np.maximum(num_baskets[place[where]], 1.0)
-    out[where, num + 7] = rows["quantity"] / np.maximum(count, 1.0)
-    out[where, num + 8] = rows["feedback"]
-    out[where, num + 9] = rows["engagement"]
+    out[:, num + 4] = np.minimum(NEVER_DAYS / np.maximum(gap, 1e-6), MAX_DUE_RATIO)
+    out[:, num + 5] = NEVER_DAYS - gap
+    where = known.nonzero()[0]
+    if len(where):
+        own = _own_features(history, num_baskets, place[where], gap[where], time)
+        out[where, : own.shape[1]] = own
+
+
+def _own_features(
+    history: History,
+    num_baskets: Floats,
+    place: NDArray[np.intp],
+    item_gap: Floats,
+    time: int,
+) -> Matrix:
+    """PAIR_FEATURES of what stands in the history at these places, shape (n, features)."""
+    rows, since = history.rows[place], history.days_since[place]
+    count = rows["count"].astype(np.float64)
+    first = np.full(len(place), NEVER_DAYS)
+    np.divide(time - rows["first_time"], MICROSECONDS_PER_DAY, out=first, where=count > 0)
+    gap = np.maximum(first - since, 0.0) + GAP_PRIOR * item_gap
+    gap /= GAP_PRIOR + np.maximum(count - 1.0, 0.0)
+    num = len(FEATURE_HALF_LIVES)
+    own = np.empty((len(place), len(PAIR_FEATURES)), np.float32)
+    own[:, 0] = np.log1p(count)
+    own[:, 1 : num + 1] = np.log1p(history.decayed[place][:, FEATURE_HALF_LIVES])
+    own[:, num + 1] = since
+    own[:, num + 2] = first
+    own[:, num + 3] = gap
+    own[:, num + 4] = np.minimum(since / np.maximum(gap, 1e-6), MAX_DUE_RATIO)
+    own[:, num + 5] = since - gap
+    own[:, num + 6] = count / np.maximum(num_baskets[place], 1.0)
+    own[:, num + 7] = rows["quantity"] / np.maximum(count, 1.0)
+    own[:, num + 8] = rows["feedback"]
+    own[:, num + 9] = rows["engagement"]
+    return own
 
 
 def _group_features(out: Matrix, history: History, groups: Codes, items: NDArray[np.int32]) -> None:
     """GROUP_FEATURES: decayed purchases in the candidate's group, their share, days, breadth."""
-    table = np.zeros((len(items) * len(GROUPS), len(GROUP_FEATURES) // len(GROUPS)), np.float32)
-    table[:, 2] = NEVER_DAYS
-    if len(history.items):
-        weight = history.decayed[:, AFFINITY_HALF_LIFE]
-        known, values = group_totals(history, groups[history.items], weight.sum())
-        place, hit = _places(known, groups[items].ravel())
-        table[hit] = values[place[hit]]
-    out[:] = table.reshape(out.shape)
+    if not len(history.items):
+        out[:] = np.tile(NO_GROUP, len(GROUPS))
+        return
+    weight = history.decayed[:, AFFINITY_HALF_LIFE]
+    known, values = group_totals(history, groups[history.items], weight.sum())
+    row_of = np.zeros(known[-1] + 2, np.intp)  # row 0 is of what is not known
+    row_of[known] = np.arange(1, len(known) + 1)
+    rows = row_of[np.minimum(groups[items], known[-1] + 1)]
+    out[:] = np.concatenate((NO_GROUP[None], values))[rows].reshape(out.shape)
 
 
 def group_totals(
@@ -286,14 +310,18 @@ def group_totals(
     flat = codes.ravel()
     order = np.argsort(flat, kind="stable")
     ordered = flat[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    is_first = np.empty(len(ordered), bool)
+    is_first[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    starts = is_first.nonzero()[0]
     row = order // len(GROUPS)
     total = np.add.reduceat(history.decayed[row, AFFINITY_HALF_LIFE], starts)
     days = np.minimum.reduceat(history.days_since[row], starts)
     breadth = np.log1p(np.diff(starts, append=len(order)))
     of_group = all_weight[row[starts]] if isinstance(all_weight, np.ndarray) else all_weight
     share = total / np.maximum(of_group, 1e-9)
-    values = np.column_stack((np.log1p(total), share, days, breadth)).astype(np.float32)
+    values = np.empty((len(starts), 4), np.float32)
+    values[:, 0], values[:, 1], values[:, 2], values[:, 3] = np.log1p(total), share, days, breadth
     return ordered[starts], values
 
 
@@ -315,11 +343,17 @@ def _capped_ranks(scores: Matrix, owned: NDArray[np.bool_]) -> Matrix:
     Shape (sources, n). Cut at MAX_RANK, and taken within the two kinds, the ranks are the same
     whether a placement asked a source for 60 candidates or for 140.
     """
-    num_owned = int(owned.sum())
-    order = np.lexsort((-scores, np.broadcast_to(~owned, scores.shape)), axis=1)
-    standing = np.arange(scores.shape[1], dtype=np.float32)
-    standing[num_owned:] -= num_owned
+    num, num_owned = scores.shape[1], int(np.count_nonzero(owned))
+    keys = (np.float32(0.0) - scores).view(np.int32).astype(np.int64)
+    keys ^= (keys >> 31) & 0x7FFFFFFF  # as whole numbers, they have the order of the floats now
+    keys += np.where(owned, 0, 1 << 33)
+    keys <<= num.bit_length()
+    keys |= np.arange(num)  # ties keep their order
+    keys.sort(axis=1)
+    order = keys & ((1 << num.bit_length()) - 1)
+    standing = np.full(num, _RANKS[-1])
+    for first, end in ((0, num_owned), (num_owned, num)):
+        standing[first : min(end, first + len(_RANKS))] = _RANKS[: end - first]
     ranks = np.empty_like(scores)
-    np.put_along_axis(ranks, order, np.broadcast_to(standing, scores.shape), axis=1)
-    capped: Matrix = np.log1p(np.minimum(ranks, MAX_RANK))
-    return capped
+    ranks[np.arange(len(scores))[:, None], order] = standing
+    return ranks

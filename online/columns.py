@@ -58,10 +58,11 @@ def highest(items: Indexes, scores: NDArray[np.float32], limit: int) -> NDArray[
 
     There must be more scores than that.
     """
-    order = np.argpartition(-scores, limit)
-    kept, last = order[:limit], scores[order[limit]]
-    if scores[kept].min() > last:
+    first = len(scores) - limit
+    order = scores.argpartition(first - 1)
+    kept, last = order[first:], scores[order[first - 1]]
+    if np.minimum.reduce(scores[kept]) > last:
         return kept
-    above, tied = np.flatnonzero(scores > last), np.flatnonzero(scores == last)
-    tied = tied[np.argsort(items[tied])]
+    above, tied = (scores > last).nonzero()[0], (scores == last).nonzero()[0]
+    tied = tied[items[tied].argsort()]
     return np.concatenate((above, tied[: limit - len(above)]))

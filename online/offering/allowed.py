@@ -42,22 +42,23 @@ def contains(sorted_items: Indexes, items: Indexes) -> Mask:
     """Which of `items` are among `sorted_items`, shape of `items`."""
     if not len(sorted_items):
         return np.zeros(len(items), bool)
-    place = np.minimum(np.searchsorted(sorted_items, items), len(sorted_items) - 1)
-    mask: Mask = sorted_items[place] == items
+    mask: Mask = sorted_items.take(sorted_items.searchsorted(items), mode="clip") == items
     return mask
 
 
 def holds(allowed: AllowedSet, items: Indexes) -> Mask:
     """Which of `items` are in the set, shape of `items`."""
+    if allowed.mask is not None:
+        return allowed.mask[items]
     mask: Mask = (allowed.bits[items >> 3] >> (items & 7).astype(np.uint8)) & 1 != 0
     return mask
 
 
 def allows(query: Query, items: Indexes) -> Mask:
     """Which of `items` the query may show."""
-    mask = holds(query.allowed, items)
-    if len(query.blocked):
-        mask &= ~contains(query.blocked, items)
+    mask, blocked = holds(query.allowed, items), query.blocked
+    if len(blocked):
+        mask &= blocked.take(blocked.searchsorted(items), mode="clip") != items
     if query.only is not None:
         mask &= contains(query.only, items)
     return mask

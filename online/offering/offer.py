@@ -15,13 +15,15 @@ class AllowedSet:
     """Some of the items of a bundle, made by `online.allowed`; one object for each distinct set.
 
     `bits` has one bit an item, the lowest first, `size` is how many are set, and `few` holds
-    their indexes, sorted, where they are few.
+    their indexes, sorted, where they are few. `mask`, one entry an item, is kept for sets that are
+    asked for all the time; None: it is not.
     """
 
     bits: NDArray[np.uint8]
     num_items: int
     size: int
     few: NDArray[np.int32] | None
+    mask: NDArray[np.bool_] | None = None
 
     @property
     def share(self) -> float:

@@ -175,7 +175,7 @@ class Shop:
         for rule in rules:
             if rule.action is Action.BLOCK:
                 sold &= ~self.items_of(rule)
-        same = self._shared(allowed_where(sold))
+        same = self._shared(replace(allowed_where(sold), mask=sold))
         return Offer(
             allowed=same,
             sold=same,

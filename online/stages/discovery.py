@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.ranking import AFFINITY_HALF_LIFE
-from online.columns import positions, sums
 from online.offering.allowed import holds
 from online.stages.sources import highest_found, profile, profiles
 from online.stages.vectors import top_allowed
@@ -31,22 +30,23 @@ class Linear:
     neighbours: Indexes
     weights: Scores
     half_life: int
-    _columns: list[Indexes] = field(default_factory=list)
+    _opened: list[tuple[Indexes, Indexes]] = field(default_factory=list)
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items that the profile speaks for most; nothing without a profile."""
         items, strength = profile(query, self.half_life)
         row = self.row[items]
         speaks = row >= 0
-        spoken_for, scores = self._sum(row[speaks], strength[speaks])
-        if not len(spoken_for):
+        sums = self._sum(row[speaks], strength[speaks])
+        heard = sums.nonzero()[0]
+        if not len(heard):
             return NOTHING
 
         def rate(wanted: Indexes) -> Scores:
-            place = np.minimum(np.searchsorted(spoken_for, wanted), len(spoken_for) - 1)
-            return np.where(spoken_for[place] == wanted, scores[place], np.float32(0))
+            column = self._columns_of(wanted)
+            return np.where(column >= 0, sums[column], np.float32(0))
 
-        found = top_allowed(query, spoken_for, scores, limit)
+        found = top_allowed(query, self._items()[heard], sums[heard], limit)
         return Found(found.items, found.scores, rate)
 
     def retrieve_together(self, queries: Queries, limits: Places) -> FoundTogether:
@@ -95,34 +95,32 @@ class Linear:
 
     def _items(self) -> Indexes:
         """The item of each row of the filter."""
-        if not self._columns:
+        return self._tables()[0]
+
+    def _tables(self) -> tuple[Indexes, Indexes]:
+        """The item of each row, and the rows of its neighbours, of the shape of `neighbours`."""
+        if not self._opened:
             known = np.flatnonzero(self.row[:] >= 0)[::-1]  # of those that share one, the first
             items = np.zeros(len(self.neighbours), np.int32)
             items[self.row[known]] = known
-            self._columns.append(items)
-        return self._columns[0]
+            self._opened.append((items, np.maximum(self.row[self.neighbours], 0)))
+        return self._opened[0]
 
     def _sum_each(
         self, owner: Places, row: Indexes, strength: Scores, num_owners: int
     ) -> NDArray[np.float64]:
         """The profiles' weighted sums, shape (owners * rows,): all neighbours have rows."""
-        columns = np.maximum(self.row[self.neighbours[row]], 0)
-        targets = owner[:, None] * len(self.neighbours) + columns
+        targets = owner[:, None] * len(self.neighbours) + self._tables()[1][row]
         weights = self.weights[row] * strength[:, None]
         size = num_owners * len(self.neighbours)
         return np.asarray(np.bincount(targets.ravel(), weights.ravel(), size), np.float64)
 
-    def _sum(self, row: Indexes, strength: Scores) -> tuple[Indexes, Scores]:
-        """Every item that is spoken for, sorted by index, with the profile's weighted sum."""
-        targets = self.neighbours[row].ravel()
-        weights = (self.weights[row] * strength[:, None]).ravel()
-        if 8 * len(targets) > len(self.row):
-            everything = np.bincount(targets, weights)
-            spoken_for = np.flatnonzero(everything).astype(np.int32)
-            return spoken_for, everything[spoken_for].astype(np.float32)
-        items, total = sums(targets, weights)
-        heard = total != 0
-        return items[heard], total[heard]
+    def _sum(self, row: Indexes, strength: Scores) -> Scores:
+        """The profile's weighted sum for each row, shape (rows,)."""
+        targets, weights = self._tables()[1][row], self.weights[row]
+        weights *= strength[:, None]
+        sums = np.bincount(targets.ravel(), weights.ravel(), len(self.neighbours))
+        return sums.astype(np.float32)
 
 
 CATEGORY_WEIGHT = 0.3
@@ -144,27 +142,33 @@ class Affinity:
     order: Indexes
     starts: NDArray[np.int64]
     num_types: int = 32
-    _by_place: list[tuple[NDArray[np.int32], Scores]] = field(default_factory=list)
+    _by_place: list[tuple[NDArray[np.int32], Scores, int]] = field(default_factory=list)
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items with the highest affinity times appeal."""
         history = query.history
         if not history.bought.any():
             return NOTHING
+        category, appeal, num_codes = self._columns()
         weight = history.decayed[:, AFFINITY_HALF_LIFE]
-        own = self.groups[history.items]
-        types, by_type = _sums(own[:, 0], weight)
-        categories, by_category = _sums(own[:, 1], weight)
+        types, categories = self.groups[history.items].T[:2]
+        by_type = np.log1p(np.bincount(types, weight, num_codes))
+        by_category = CATEGORY_WEIGHT * np.log1p(np.bincount(categories, weight, num_codes))
 
         def rate(items: Indexes) -> Scores:
-            taste = _look_up(types, by_type, self.groups[items, 0])
-            taste += CATEGORY_WEIGHT * _look_up(categories, by_category, self.groups[items, 1])
-            scores: Scores = ((taste + BASE_AFFINITY) * self.appeal[items]).astype(np.float32)
+            types, categories = self.groups[items].T[:2]
+            taste = by_type[types] + by_category[categories] + BASE_AFFINITY
+            scores: Scores = (taste * self.appeal[items]).astype(np.float32)
             return scores
 
-        strongest = np.argsort(-by_type, kind="stable")[: self.num_types]
-        items = self._most_appealing(types[strongest], limit)
-        found = top_allowed(query, items, rate(items), limit)
+        known = np.bincount(types).nonzero()[0]
+        strongest = known[(-by_type[known]).argsort(kind="stable")[: self.num_types]]
+        first = self.starts[strongest]
+        lengths = np.minimum(self.starts[strongest + 1] - first, limit)
+        places = stretches(first, lengths)
+        taste = by_type[strongest].repeat(lengths) + by_category[category[places]] + BASE_AFFINITY
+        scores = (taste * appeal[places]).astype(np.float32)
+        found = top_allowed(query, self.order[places], scores, limit)
         return Found(found.items, found.scores, rate)
 
     def retrieve_together(self, queries: Queries, limits: Places) -> FoundTogether:
@@ -201,7 +205,7 @@ class Affinity:
         self, queries: Queries, types: "_Sums", categories: "_Sums", limits: Places
     ) -> FoundTogether:
         """The best of the first items of each owner's types."""
-        category, appeal = self._columns()
+        category, appeal, _ = self._columns()
         first = self.starts[types.codes]
         lengths = np.minimum(self.starts[types.codes + 1] - first, limits[types.owner])
         places = stretches(first, lengths)
@@ -217,25 +221,17 @@ class Affinity:
         mask = queries.allows(owner, items)
         return highest_found(items[mask], owner[mask], scores[mask], limits, queries.num_items)
 
-    def _columns(self) -> tuple[NDArray[np.int32], Scores]:
-        """The category and the appeal of each place of `order`, so that they are read in turn."""
+    def _columns(self) -> tuple[NDArray[np.int32], Scores, int]:
+        """The category and the appeal of each place of `order`, so that they are read in turn.
+
+        And one more than the highest code of a type or category.
+        """
         if not self._by_place:
-            self._by_place.append((self.groups[self.order, 1], self.appeal[self.order]))
+            groups = self.groups[self.order, :2]
+            num_codes = int(groups.max(initial=0)) + 1
+            columns = (np.ascontiguousarray(groups[:, 1]), self.appeal[self.order], num_codes)
+            self._by_place.append(columns)
         return self._by_place[0]
-
-    def _most_appealing(self, types: NDArray[np.int32], limit: int) -> Indexes:
-        """The first items of each type."""
-        first, last = self.starts[types], self.starts[types + 1]
-        reach = np.minimum(last, first + limit)
-        return np.concatenate([self.order[a:b] for a, b in zip(first, reach, strict=True)])
-
-
-def _sums(
-    codes: NDArray[np.int32], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """The distinct codes, sorted, and log(1 + sum of weight) of each."""
-    known, place = positions(codes)
-    return known, np.log1p(np.bincount(place, weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,11 +277,3 @@ def _sums_of_each(
     values = np.log1p(np.bincount(place, weight))
     own_codes = (keys - owner * num_codes).astype(np.int32)
     return _Sums(owner, own_codes, values, starts_of(owner, num_owners))
-
-
-def _look_up(
-    known: NDArray[np.int32], values: NDArray[np.float64], codes: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """The value of each code, 0 for one that is not known."""
-    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-    return np.where(known[place] == codes, values[place], 0.0)

@@ -130,8 +130,15 @@ class Repeat:
 def profile(query: Query, half_life: int) -> tuple[Indexes, Scores]:
     """The user's items, sorted, and log(1 + decayed purchases) of each, shape (n,).
 
-    An item of the running session or basket counts as one purchase more.
+    An item of the running session or basket counts as one purchase more. Made once for a query.
     """
+    made = query.profiles.get(half_life)
+    if made is None:
+        made = query.profiles[half_life] = _profile(query, half_life)
+    return made
+
+
+def _profile(query: Query, half_life: int) -> tuple[Indexes, Scores]:
     history = query.history
     items, counts = history.items, history.decayed[:, half_life]
     if len(query.session) or len(query.basket):

@@ -36,10 +36,10 @@ Vector = NDArray[np.float32]
 
 def top(items: Indexes, scores: Scores, limit: int) -> Found:
     """The `limit` highest scores, best first; ties go to the lower index."""
-    if len(items) > limit:
+    if len(items) > 2 * limit:  # else all of them are as soon sorted
         kept = highest(items, scores, limit)
         items, scores = items[kept], scores[kept]
-    order = np.lexsort((items, -scores))
+    order = np.lexsort((items, -scores))[:limit]
     return Found(items[order], scores[order])
 
 

@@ -4,7 +4,6 @@ The same numbers as `feature_store.ranking.ranking_features` gives for each of t
 rounding of sums; a test holds them together.
 """
 
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from feature_store.ranking import (
     GROUPS,
     MAX_RANK,
     NEVER_DAYS,
+    NO_GROUP,
     USER,
     USER_FEATURES,
     Floats,
@@ -29,9 +29,6 @@ from feature_store.state import BASKET_DTYPE, TOTALS_DTYPE
 from online.together.queries import Queries
 from online.together.ragged import Lists, Places, joined_rows, places_in, sortable, starts_of
 from online.types import Scores
-
-NO_GROUP: Final = np.array([0.0, 0.0, NEVER_DAYS, 0.0], np.float32)
-"""What is said of a group that the user never bought from."""
 
 
 def features_together(
