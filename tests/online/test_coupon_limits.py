@@ -1,0 +1,151 @@
+"""Coupons' own money, caps and floors in answers: their prices, and how own money is paced."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.bundle import open_bundle
+from feature_store.coupon_demand import LADDER
+from feature_store.coupons import Campaign, FloorOf, Learned, coupon_account
+from feature_store.ledger import Ledger
+from feature_store.store import MemoryStore
+from online.catalog import Catalog, open_catalog
+from online.coupons.asking import asked_of_budgets, earned_per_unit
+from online.coupons.live import LiveCoupons
+from online.coupons.valuing import Estimates, base_rates_only, kept_for, money_prices
+from online.known import Known
+from online.snapshot import Snapshot, open_snapshot
+from tests.online.coupons import DAY, ONE, columns, coupon
+from tests.online.test_coupon_shelf import (
+    NOW,
+    amount,
+    claim_of,
+    each_its_own,
+    learned_models,
+    ledger,
+    offered,
+    shelf_of,
+)
+from tests.worlds import World
+
+__all__ = ["ledger"]
+
+SMALL = Known(traits=frozenset({"segment=small"}))
+TIMES = {"start_time": NOW - 5 * DAY, "end_time": NOW + 5 * DAY}
+
+
+@pytest.fixture(scope="module")
+def snapshot(pristine_world: World) -> Snapshot:
+    return open_snapshot(open_bundle(pristine_world.bundle))
+
+
+@pytest.fixture(scope="module")
+def catalog(pristine_world: World) -> Catalog:
+    return open_catalog(open_bundle(pristine_world.bundle))
+
+
+def test_a_price_of_own_money_or_of_a_cap_makes_a_coupon_dearer(
+    tmp_path: Path, snapshot: Snapshot, catalog: Catalog
+) -> None:
+    """A basket earns 20.00: a coupon of 2.00 is worth its face value 9 times over."""
+    coupons = columns(catalog, *each_its_own(coupon("a", budget=99 * ONE), coupon("b")))
+    for learned, expected in (
+        (Learned(), ["a", "b"]),
+        (Learned(shadow_prices={coupon_account("a"): 8.9}), ["b", "a"]),
+        (Learned(shadow_prices={coupon_account("a"): 9.1}), ["b"]),
+        (Learned(cap_prices={"a": 17.9}), ["b", "a"]),
+        (Learned(cap_prices={"a": 18.1}), ["b"]),
+    ):
+        shelf = shelf_of(coupons, catalog, learned_models(tmp_path, coupons, learned))
+        assert offered(shelf, snapshot) == expected
+
+
+@pytest.mark.parametrize("floor_of", FloorOf)
+def test_a_floor_favours_its_segment_at_the_cost_of_others(
+    tmp_path: Path, snapshot: Snapshot, catalog: Catalog, floor_of: FloorOf
+) -> None:
+    floor = {"floor_audience": "segment = small", "floor_share": 0.25, "floor_of": floor_of}
+    offer = coupon("a", discount=amount(19.0), **floor)  # earns 1.00 for each redemption
+    coupons = columns(catalog, offer)
+    earned = 0.01 * 1.0 if floor_of is FloorOf.OFFERS else 1 / 19
+    for price, to_small, to_others in ((3.9, True, True), (4.1, True, False)):
+        models = learned_models(tmp_path, coupons, Learned(floor_prices={"a": price * earned}))
+        shelf = shelf_of(coupons, catalog, models)
+        assert bool(offered(shelf, snapshot, SMALL)) is to_small
+        assert bool(offered(shelf, snapshot)) is to_others
+    found = Estimates(np.array([0.01]), np.array([0.01]), np.zeros(1))
+    cost = np.array([19 * ONE])
+    mine, theirs = (
+        kept_for(coupons, models.held, found, cost, known.traits) for known in (SMALL, Known())
+    )
+    assert mine == pytest.approx(-3 * theirs), ".75 nearer, .25 further"
+    assert kept_for(coupons, None, found, cost, SMALL.traits) == 0.0
+
+
+def test_own_money_is_paced_like_a_campaigns(catalog: Catalog, ledger: Ledger) -> None:
+    coupons = columns(catalog, coupon("a", discount=amount(4), budget=100 * ONE, **TIMES))
+    first, store = np.array([0.0, 1.0]), MemoryStore()
+    live, another = (LiveCoupons(coupons, ledger, store, first) for _ in range(2))
+    assert live.prices(NOW).tolist() == [0.0, 1.0]
+    for number in range(12):  # 48 of 100 in a tenth of the time
+        ledger.claim(claim_of(coupons, 0, str(number), NOW))
+    (none, risen) = live.prices(NOW + DAY)
+    assert none == 0.0
+    assert risen > 1.0
+    assert another.prices(NOW + DAY).tolist() == [0.0, risen]
+    assert live.prices_without_trace(NOW + DAY).tolist() == [0.0, risen]
+
+
+def test_visitors_who_ask_for_own_money_move_its_price(catalog: Catalog, ledger: Ledger) -> None:
+    coupons = columns(catalog, coupon("a", discount=amount(4), budget=100 * ONE, **TIMES))
+    live, alone = (LiveCoupons(coupons, ledger, MemoryStore(), np.array([0.0, 1.0])) for _ in "ab")
+    for one in (live, alone):
+        one.prices(NOW)
+    cost = np.array([0.8 * ONE])
+    for _ in range(600):
+        live.note(3.0 * cost, cost, np.ones(1, bool))
+    for number in range(12):
+        ledger.claim(claim_of(coupons, 0, str(number), NOW))
+    assert live.prices(NOW + DAY)[1] > alone.prices(NOW + DAY)[1]
+
+
+def test_what_a_visitor_asks_for_is_what_would_be_shown(catalog: Catalog) -> None:
+    """Each budget in turn at each price, the others at theirs: offer by offer, without arrays."""
+    rng = np.random.default_rng(3)
+    given = [
+        coupon(f"c{n}", campaign=f"k{n % 3}", budget=9 * ONE if n % 2 else None) for n in range(9)
+    ]
+    campaigns = [Campaign("k0", budget=9 * ONE), Campaign("k1", budget=9 * ONE), Campaign("k2")]
+    coupons = columns(catalog, *given, campaigns=campaigns)
+    prices, shown = rng.random(3 + 4), rng.random(9) < 0.8
+    prices[2] = 0.0
+    cost = ONE * rng.random(9)
+    value = cost * rng.uniform(-0.5, 20, 9)
+    found = asked_of_budgets(coupons, value, cost, shown, prices)
+    scale = earned_per_unit(coupons)
+    for budget, one in enumerate(coupons.budgets):
+        for rung in range(0, len(LADDER), 5):
+            now = prices.copy()
+            now[budget] = LADDER[rung] * scale[budget]
+            net = value - money_prices(coupons, now) * cost
+            best: dict[int, int] = {}
+            for place in np.flatnonzero(shown & (net > 0)).tolist():
+                campaign = int(coupons.campaign[place])
+                if campaign not in best or net[place] > net[best[campaign]]:
+                    best[campaign] = place
+            paid = [
+                cost[place]
+                for place in best.values()
+                if one in (coupons.campaigns[coupons.campaign[place]], coupons.coupons[place])
+            ]
+            expected = sum(paid) if one.budget is not None else 0.0
+            assert found[rung, budget] == pytest.approx(expected)
+
+
+def test_without_money_of_their_own_nothing_changes(catalog: Catalog) -> None:
+    coupons = columns(catalog, coupon("a"), coupon("b"))
+    models = base_rates_only(coupons)
+    assert models.prices.tolist() == [0.0]
+    assert models.held is None
+    assert money_prices(coupons, np.array([0.5])).tolist() == [0.5, 0.5]
