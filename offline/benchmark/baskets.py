@@ -1,9 +1,10 @@
 """What is bought together, by completing baskets that nobody learned from.
 
 PATH holds canonical tables, as for `completejourney`, with its periods. Of each basket of the
-period one item is hidden, drawn at random; the others ask for it as a cart does. Lift, which the
-bundle serves, stands beside popularity and plain co-occurrence: what is everywhere completes most
-baskets and goes with nothing, so what is no best-seller is also counted apart. A user counts once.
+period one item is hidden, drawn at random; the others ask for it as a cart does. What the bundle
+serves as `bought_with`, a lift tempered by popularity, stands beside popularity, plain
+co-occurrence and the plain lift: what is everywhere completes baskets and goes with nothing, so
+what is no best-seller is also counted apart. A user counts once, with the mean of their baskets.
 """
 
 import time
@@ -24,10 +25,12 @@ from offline.errors import TrainingDataError
 from offline.models.item_to_item import (
     Counts,
     Neighbours,
+    Score,
     baskets_of,
-    fit_bought_with,
+    discounted_lift,
     fit_neighbours,
     incidence,
+    tempered_lift,
 )
 from offline.models.two_tower.data import Ids
 from offline.recipe import completejourney
@@ -39,6 +42,7 @@ BEST_SELLING_SHARE: Final = 0.01
 NUM_NEIGHBOURS: Final = 30
 MIN_PAIRS: Final = 2
 BLOCK_BASKETS: Final = 512
+TIE: Final = 1e-12
 MAX_SEEDS: Final = 12
 FADING: Final = 0.85
 """How many items of a cart the server asks with, and what each older one counts."""
@@ -60,7 +64,7 @@ class Completion:
 
 
 def run(setting: Setting) -> Iterator[str]:
-    """A line for each ranker, and by how much lift is above the others."""
+    """A line for each ranker, and by how much the served one is above the others."""
     recipe, end_time = periods(completejourney(), setting)
     cut_time = recipe.data.cut_time
     assert cut_time is not None  # noqa: S101 - set by `periods`
@@ -68,15 +72,15 @@ def run(setting: Setting) -> Iterator[str]:
     task = hide_one(future(setting.data, recipe, past, end_time), past)
     lines = {line.model: line for line in judge(past, task)}
     yield from (line.to_json() for line in lines.values())
-    for name in ("popularity", "co_occurrence"):
-        yield difference(f"lift_above_{name}", lines["lift"], lines[name])
+    for name in ("popularity", *RIVALS):
+        yield difference(f"{SERVED}_above_{name}", lines[SERVED], lines[name])
 
 
 def hide_one(bought: Purchases, past: Dataset, seed: int = 0) -> Completion:
     """Hide an item of every basket with two or more; TrainingDataError when there is none."""
     basket = baskets_of(bought)
     _, first = np.unique(basket.astype(np.int64) * past.num_items + bought.item, return_index=True)
-    first = first[np.lexsort((first, basket[first]))]
+    first = first[np.lexsort((bought.item[first], bought.time[first], basket[first]))]
     basket, item, user = basket[first], bought.item[first], bought.user[first]
     sizes = np.bincount(basket)
     kept = sizes[basket] > 1
@@ -113,18 +117,19 @@ def judge(past: Dataset, task: Completion) -> Iterator[Line]:
         return np.tile(selling, (block.shape[0], 1))
 
     yield _line("popularity", task, is_best, popularity, 0.0)
-    started = time.perf_counter()
-    plain = matrix_of(fit_neighbours(rows, co_occurrence, NUM_NEIGHBOURS, MIN_PAIRS))
-    plain_s = time.perf_counter() - started
-    yield _line("co_occurrence", task, is_best, _summed(plain), plain_s)
-    started = time.perf_counter()
-    lift = matrix_of(fit_bought_with(past.purchases, past.num_items, NUM_NEIGHBOURS, MIN_PAIRS))
-    yield _line("lift", task, is_best, _summed(lift), time.perf_counter() - started)
+    for name, strength in (*RIVALS.items(), (SERVED, tempered_lift)):
+        started = time.perf_counter()
+        fitted = matrix_of(fit_neighbours(rows, strength, NUM_NEIGHBOURS, MIN_PAIRS))
+        yield _line(name, task, is_best, _summed(fitted), time.perf_counter() - started)
 
 
 def co_occurrence(pairs: Counts, _first: Counts, _second: Counts, _num_rows: int) -> Counts:
     """In how many baskets both are, whatever their popularity."""
     return pairs
+
+
+SERVED: Final = "bought_with"
+RIVALS: Final[dict[str, Score]] = {"co_occurrence": co_occurrence, "lift": discounted_lift}
 
 
 def matrix_of(fitted: Neighbours) -> sparse.csr_matrix:
@@ -169,11 +174,12 @@ def _line(
 
 
 def _best(scores: Matrix, inside: sparse.csr_matrix) -> Ids:
-    """The K best items of each row, -1 where nothing speaks for more."""
+    """The K best items of each row, -1 where nothing speaks for more; ties go to the lower."""
     rows = np.repeat(np.arange(inside.shape[0]), np.diff(inside.indptr))
     scores[rows, inside.indices] = 0.0
-    values, items = torch.from_numpy(scores).topk(min(K, scores.shape[1]), dim=1)
-    best: Ids = np.where(values.numpy() > 0, items.numpy(), -1)
+    apart = scores.astype(np.float64) - TIE * np.arange(scores.shape[1])
+    items = torch.from_numpy(apart).topk(min(K, scores.shape[1]), dim=1).indices.numpy()
+    best: Ids = np.where(np.take_along_axis(scores, items, axis=1) > 0, items, -1)
     return best
 
 

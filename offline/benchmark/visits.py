@@ -37,7 +37,7 @@ K: Final = 20
 SOURCE: Final = "next_in_visit"
 PLACEMENTS: Final = ("home", "chat", "cart", "product_similar")
 NUM_SESSIONS: Final = 150_000
-NUM_PREFIXES: Final = 3_000
+NUM_PREFIXES: Final = 2_000
 SECONDS_APART: Final = 60
 MICROSECONDS: Final = 1_000_000
 RECIPE: Final = Recipe("visits", ranker=None, linear=LinearConfig(max_items=8_000))

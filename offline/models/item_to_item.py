@@ -23,6 +23,10 @@ MAX_ROW_ITEMS: Final = 200
 
 MAX_BLOCK_PAIRS: Final = 20_000_000
 
+POPULARITY_POWER: Final = 0.6
+PRIOR_ROWS: Final = 10.0
+"""Chosen by completing baskets, see `offline.benchmark.baskets`."""
+
 Counts = NDArray[np.float64]
 Score = Callable[[Counts, Counts, Counts, int], Counts]
 """(pairs of a and b, rows with a, rows with b, all rows) -> how strongly a speaks for b."""
@@ -42,7 +46,7 @@ def fit_bought_with(
 ) -> Neighbours:
     """What is in the same baskets more often than its popularity explains."""
     rows = incidence(baskets_of(purchases), purchases.item, num_items)
-    return fit_neighbours(rows, discounted_lift, num_neighbours, min_pairs)
+    return fit_neighbours(rows, tempered_lift, num_neighbours, min_pairs)
 
 
 def fit_also_bought(
@@ -51,6 +55,18 @@ def fit_also_bought(
     """What the same users buy, by the cosine of the items' users."""
     rows = incidence(purchases.user, purchases.item, num_items)
     return fit_neighbours(rows, shrunk_cosine, num_neighbours, min_pairs)
+
+
+def tempered_lift(pairs: Counts, first: Counts, second: Counts, num_rows: int) -> Counts:
+    """The share of a's rows that have b, over b's popularity to POPULARITY_POWER.
+
+    0 where popularity alone explains as many pairs. A power of 0 gives what is everywhere, 1 the
+    lift, which favours what hardly anybody buys. A pair less and PRIOR_ROWS more keep chance down.
+    """
+    share = (pairs - 1.0) / (first + PRIOR_ROWS)
+    tempered = share * (num_rows / (second + PRIOR_ROWS)) ** POPULARITY_POWER
+    lifted: Counts = np.where(pairs * num_rows > first * second, tempered, 0.0)
+    return lifted
 
 
 def discounted_lift(pairs: Counts, first: Counts, second: Counts, num_rows: int) -> Counts:

@@ -270,16 +270,16 @@ def paired_tables(tmp_path: Path) -> Path:
 def test_baskets(paired_tables: Path, capsys: pytest.CaptureFixture[str], period: str) -> None:
     lines = lines_of(capsys, "baskets", paired_tables, "--period", period)
     assert list(lines) == [
-        *("popularity", "co_occurrence", "lift"),
-        *("lift_above_popularity", "lift_above_co_occurrence"),
+        *("popularity", "co_occurrence", "lift", "bought_with"),
+        *(f"bought_with_above_{name}" for name in ("popularity", "co_occurrence", "lift")),
     ]
     measure = "recall_at_10_no_best_seller"
-    found = {name: check(lines[name], measure) for name in ("popularity", "co_occurrence", "lift")}
-    assert found["lift"] == 1.0 > found["co_occurrence"]
+    found = {name: check(lines[name], measure) for name in list(lines)[:4]}
+    assert found["bought_with"] == found["lift"] == 1.0 > found["co_occurrence"]
     assert found["popularity"] < 0.5
     shares = {name: lines[name]["best_seller_share"] for name in found}
-    assert shares["lift"] == 0.0 < shares["co_occurrence"]  # type: ignore[operator]
-    check(lines["lift_above_popularity"], f"{measure}_difference")
+    assert shares["bought_with"] == 0.0 < shares["co_occurrence"]  # type: ignore[operator]
+    check(lines["bought_with_above_popularity"], f"{measure}_difference")
 
 
 def test_one_item_of_each_basket_is_hidden(paired_tables: Path) -> None:

@@ -16,6 +16,7 @@ from offline.models.item_to_item import (
     fit_bought_with,
     fit_neighbours,
     incidence,
+    tempered_lift,
 )
 
 MINUTE = 60_000_000
@@ -53,8 +54,20 @@ def test_pairs_count_more_than_popularity() -> None:
     assert list(of(fitted, 2)) == [1]
     assert of(fitted, 0) == {}
     assert of(fitted, 4) == {}
+    tempered = (10 - 1) / (10 + 10) * (40 / (10 + 10)) ** 0.6
+    assert of(fitted, 1)[2] == pytest.approx(tempered, rel=1e-5)
+
+
+def test_the_lift_is_the_log_of_more_pairs_than_expected() -> None:
+    counts = (np.array([10.0]), np.array([10.0]), np.array([10.0]))
     lift = np.log(10 * 40 / (10 * 10)) * (10 / 11) * (10 / 11)
-    assert of(fitted, 1)[2] == pytest.approx(lift, rel=1e-5)
+    assert discounted_lift(*counts, 40)[0] == pytest.approx(lift, rel=1e-9)
+
+
+def test_what_popularity_explains_speaks_for_nothing() -> None:
+    pairs, first, second = np.array([5.0, 6.0]), np.array([10.0, 10.0]), np.array([50.0, 50.0])
+    none, some = tempered_lift(pairs, first, second, 100)
+    assert none == 0.0 < some
 
 
 def test_chance_meetings_do_not_count() -> None:
