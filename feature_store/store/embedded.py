@@ -31,6 +31,13 @@ MAP_BYTES: Final = 1 << 30
 MAX_READERS: Final = 1024
 SCAN_RECORDS: Final = 256
 
+MANY_KEYS: Final = 256
+"""Whoever reads so many keys at a time goes through the store rather than answering a request."""
+
+KEYS_PER_MAP: Final = 20_000
+"""After so many keys read by MANY_KEYS the file is mapped anew, or all of it would count as this
+process's memory in the end."""
+
 T = TypeVar("T")
 
 
@@ -50,6 +57,7 @@ class LmdbStore:
         self._directory = directory
         self._gate = Gate()
         self._num_resizes = 0
+        self._num_read = 0
         self._claim: DirectoryClaim | None = DirectoryClaim(directory)
         try:
             self._environment = _open(directory, map_bytes)
@@ -65,7 +73,13 @@ class LmdbStore:
             with environment.begin() as transaction:
                 return [transaction.get(key) for key in keys]
 
-        return self._run(read)
+        values = self._run(read)
+        if len(keys) >= MANY_KEYS:
+            self._num_read += len(keys)
+            if self._num_read >= KEYS_PER_MAP:
+                self._num_read = 0
+                self._resize(self._num_resizes, growth=1)
+        return values
 
     def update_many(self, keys: Sequence[bytes], change: Change) -> None:
         """See OnlineStore. `change` runs while all other writers wait."""
@@ -142,6 +156,8 @@ class LmdbStore:
 
     def _resize(self, num_resizes: int, growth: int) -> None:
         """Map `growth` times the size (0: what another process chose), unless just resized.
+
+        A growth of 1 lets go of the pages that were read.
 
         Readers that were killed keep old pages from being reused, so they are removed first.
         """

@@ -40,7 +40,7 @@ from online.snapshot import Snapshot, open_snapshot
 
 SEARCH_BATCH: Final = 256
 NUM_VECTORS: Final = 2_000
-LOOK_S: Final = 0.5
+LOOK_S: Final = 2.0
 MIB: Final = 1 << 20
 
 

@@ -9,9 +9,11 @@ import argparse
 import hashlib
 import json
 import logging
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,7 +100,9 @@ def open_shop(size: Size, parent: Path, progress: Progress) -> Shop:
     if not (home / DESCRIPTION).exists():
         draft = home.with_name(f".draft-{home.name}-{os.getpid()}")
         try:
-            _make(size, draft, progress)
+            # In a process of its own, whose memory is not there while others are measured.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(_make, size, draft, progress).result()
             draft.rename(home)
         finally:
             shutil.rmtree(draft, ignore_errors=True)

@@ -9,7 +9,7 @@ import lmdb
 import pytest
 
 from feature_store.errors import StoreDamagedError, StoreError, StoreInUseError
-from feature_store.store import OnlineStore, open_store
+from feature_store.store import OnlineStore, embedded, open_store
 from feature_store.store.embedded import LmdbStore
 from tests.feature_store.store_suite import SPAWN, SharedStoreSuite
 
@@ -162,3 +162,22 @@ def test_a_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot use"):
         LmdbStore(tmp_path / "file")
+
+
+def test_who_reads_the_whole_store_does_not_hold_it_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "KEYS_PER_MAP", 1_024)
+    store = LmdbStore(tmp_path / "store")
+    keys = [f"key {number}".encode() for number in range(4_096)]
+    store.put_many((key, key + bytes(16_000)) for key in keys)
+
+    def mapped_bytes() -> int:
+        rows = Path("/proc/self/smaps").read_text().split(str(tmp_path / "store"))[1].splitlines()
+        return next(1024 * int(row.split()[1]) for row in rows if row.startswith("Rss:"))
+
+    for first in range(0, len(keys), 512):
+        some = keys[first : first + 512]
+        assert store.get_many(some) == [key + bytes(16_000) for key in some]
+        assert mapped_bytes() < 1_024 * 2 * 16_000
+    store.close()
