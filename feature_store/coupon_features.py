@@ -23,6 +23,9 @@ COUPON_FEATURES: Final = (
     "baskets_log",
 )
 
+OWN_GOODS: Final = COUPON_FEATURES.index("own_goods_log")
+BASE_RATE: Final = COUPON_FEATURES.index("base_rate_logit")
+
 HALF_LIFE: Final = HALF_LIVES_DAYS.index(90.0)
 NEVER_DAYS: Final = 400.0
 
@@ -65,3 +68,27 @@ def coupon_features(
         np.full(num, np.log1p(num_baskets)),
     )
     return np.column_stack(columns).astype(np.float32)
+
+
+def best_fitting(features: NDArray[np.floating], block: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Of each row the row of its block whose coupon fits the user best, shape (n,).
+
+    `block` numbers users and campaigns. It is the coupon whose goods the user buys most, of equals
+    the one that is redeemed most.
+    """
+    order = np.lexsort((-features[:, BASE_RATE], -features[:, OWN_GOODS], block))
+    names, first = np.unique(block[order], return_index=True)
+    best: NDArray[np.intp] = order[first[np.searchsorted(names, block)]]
+    return best
+
+
+def uplift_by_coupon(uplift: Floats, redemption: Floats, best: NDArray[np.intp]) -> Floats:
+    """What showing each coupon adds, shape (n,), of what is learned of campaigns.
+
+    Lots decide about campaigns, so learned is the `uplift` of offering the `best` coupon of one.
+    Another coupon moves as much less as it is less likely to be redeemed: what a campaign does is
+    taken to come through its redemptions.
+    """
+    share = redemption / np.maximum(redemption[best], 1e-12)
+    moved: Floats = uplift[best] * np.minimum(share, 1.0)
+    return moved

@@ -52,6 +52,11 @@ class Pairs:
         changes = (np.diff(self.user) != 0) | (np.diff(self.campaign) != 0)
         return np.flatnonzero(np.concatenate(([True], changes)))
 
+    @property
+    def block_sizes(self) -> NDArray[np.intp]:
+        """How many pairs each user and campaign has."""
+        return np.diff(self.block_starts, append=len(self.user))
+
 
 def running_pairs(dataset: Dataset, goods: Goods, rates: NDArray[np.float32]) -> Pairs | None:
     """The pairs at the horizon; None where there are none. `rates` is by coupon."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.coupon_demand import LADDER, demand_by_price
+from feature_store.coupon_features import best_fitting, uplift_by_coupon
 from feature_store.coupons import MICROS, Demand, FloorOf, coupon_account
 from offline.coupons.allocation import NONE, programme, shadow_prices
 from offline.coupons.examples import Codes, Floats, Goods
@@ -53,7 +54,10 @@ def price_limits(
         return Priced()
     features = pairs.features.astype(np.float64)
     chance = pairs.base_rate if redemption is None else redemption(features)
-    added = chance if uplift is None else uplift(features)
+    added = chance
+    if uplift is not None:
+        block = np.repeat(np.arange(len(pairs.block_starts)), pairs.block_sizes)
+        added = uplift_by_coupon(uplift(features), chance, best_fitting(features, block))
     place = pairs.rows["coupon"].to_numpy()
     cost = chance * coupon_values(dataset.coupons)[place][pairs.coupon]
     value = added * basket_margin(dataset.coupons) / MICROS - cost
@@ -133,7 +137,7 @@ class _Market:
     def _best_of_others(self, surplus: Floats) -> Floats:
         """What the user has instead of each pair: the best of the same campaign, or nothing."""
         starts = self.pairs.block_starts
-        sizes = np.diff(starts, append=len(surplus))
+        sizes = self.pairs.block_sizes
         best = np.repeat(np.maximum.reduceat(surplus, starts), sizes)
         is_best = surplus >= best
         rest = np.where(is_best, -np.inf, surplus)

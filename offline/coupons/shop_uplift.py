@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
-from feature_store.coupon_features import COUPON_FEATURES
+from feature_store.coupon_features import COUPON_FEATURES, best_fitting
 from feature_store.coupons import UPLIFT_REPORT, Model
 from offline.coupons.choice import choose_learner
 from offline.coupons.examples import Goods, Histories, rates_at
@@ -45,8 +45,6 @@ MIN_SHOWN: Final = 0.05
 
 NUM_RESAMPLES: Final = 200
 
-OWN_GOODS: Final = COUPON_FEATURES.index("own_goods_log")
-BASE_RATE: Final = COUPON_FEATURES.index("base_rate_logit")
 
 NOT_ABOVE: Final = "its Qini is not above that of random ranking beyond chance."
 NO_LOG: Final = (
@@ -220,8 +218,8 @@ def _judged(log: _Log, seed: int) -> UpliftReport:
 def offer_features(dataset: Dataset, goods: Goods, offers: pl.DataFrame) -> Floats:
     """COUPON_FEATURES of each row of the offers, as of its start, shape (n, features).
 
-    Those of the coupon of the campaign whose goods the user buys most, the likeliest of equals:
-    it is looked for before the lots are, so that both groups have theirs alike.
+    Those of the coupon of the campaign that fits the user best: it is looked for before the lots
+    are, so that both groups have theirs alike.
     """
     coupons = dataset.coupons.coupons["campaign"].to_numpy()
     codes = {user: number for number, user in enumerate(dataset.users)}
@@ -234,7 +232,7 @@ def offer_features(dataset: Dataset, goods: Goods, offers: pl.DataFrame) -> Floa
         rates = rates_at(dataset, goods, int(people["time"].min()))[places]  # type: ignore[arg-type]
         for row, user, time in people.select("row", "user", "time").iter_rows():
             features = histories.features(codes.get(user, -1), time, mine, rates)
-            best = np.lexsort((features[:, BASE_RATE], features[:, OWN_GOODS]))[-1]
+            (best, *_) = best_fitting(features, np.zeros(len(places), np.int32))
             found[row] = features[best]
     return found
 

@@ -16,14 +16,19 @@ their cost alone; of the same worth, the user's own goods come first.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from feature_store.bundle import Bundle
-from feature_store.coupon_features import COUPON_FEATURES, coupon_features
+from feature_store.coupon_features import (
+    COUPON_FEATURES,
+    OWN_GOODS,
+    best_fitting,
+    coupon_features,
+    uplift_by_coupon,
+)
 from feature_store.coupons import (
     MICROS,
     MODELS_FILE,
@@ -43,7 +48,6 @@ from online.types import Mask
 
 Floats = NDArray[np.float64]
 Predict = Callable[[NDArray[np.float32]], Floats]
-OWN_GOODS: Final = COUPON_FEATURES.index("own_goods_log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,11 @@ def estimate(
         if models.redemption is None
         else models.redemption(features[asked])
     )
-    uplift[asked] = redemption[asked] if models.uplift is None else models.uplift(features[asked])
+    if models.uplift is None:
+        uplift[asked] = redemption[asked]
+    else:
+        best = best_fitting(features[asked], coupons.campaign[asked])
+        uplift[asked] = uplift_by_coupon(models.uplift(features[asked]), redemption[asked], best)
     return Estimates(redemption, uplift, features[:, OWN_GOODS].astype(np.float64))
 
 

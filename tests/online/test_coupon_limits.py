@@ -1,19 +1,28 @@
 """Coupons' own money, caps and floors in answers: their prices, and how own money is paced."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from feature_store.bundle import open_bundle
 from feature_store.coupon_demand import LADDER
+from feature_store.coupon_features import OWN_GOODS
 from feature_store.coupons import Campaign, FloorOf, Learned, coupon_account
 from feature_store.ledger import Ledger
 from feature_store.store import MemoryStore
 from online.catalog import Catalog, open_catalog
 from online.coupons.asking import asked_of_budgets, earned_per_unit
 from online.coupons.live import LiveCoupons
-from online.coupons.valuing import Estimates, base_rates_only, kept_for, money_prices
+from online.coupons.valuing import (
+    Estimates,
+    base_rates_only,
+    estimate,
+    kept_for,
+    money_prices,
+)
 from online.known import Known
 from online.snapshot import Snapshot, open_snapshot
 from tests.online.coupons import DAY, ONE, columns, coupon
@@ -22,6 +31,7 @@ from tests.online.test_coupon_shelf import (
     amount,
     claim_of,
     each_its_own,
+    history,
     learned_models,
     ledger,
     offered,
@@ -81,6 +91,28 @@ def test_a_floor_favours_its_segment_at_the_cost_of_others(
     )
     assert mine == pytest.approx(-3 * theirs), ".75 nearer, .25 further"
     assert kept_for(coupons, None, found, cost, SMALL.traits) == 0.0
+
+
+def test_what_lots_say_of_a_campaign_is_shared_out_by_redemption(
+    snapshot: Snapshot, catalog: Catalog
+) -> None:
+    """Learned is what offering the best of a campaign does; another one moves fewer, not others."""
+    goods = {"own": [3], "far": [7], "alone": [7]}
+    named = [coupon("own"), coupon("far"), coupon("alone", campaign="autumn")]
+    coupons = columns(catalog, *named, goods=goods)
+    chance = {3: 0.2, 7: 0.05}
+
+    def redemption(features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.where(features[:, OWN_GOODS] > 0, chance[3], chance[7])
+
+    def uplift(features: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.where(features[:, OWN_GOODS] > 0, 0.04, 0.3)
+
+    models = replace(base_rates_only(coupons), redemption=redemption, uplift=uplift)
+    found = estimate(coupons, models, history(p3=2.0), 2.0, np.ones(3, bool))
+    assert found.uplift == pytest.approx([0.04, 0.04 * chance[7] / chance[3], 0.3])
+    without = estimate(coupons, models, history(p3=2.0), 2.0, np.array([False, True, True]))
+    assert without.uplift == pytest.approx([0.0, 0.3, 0.3]), "of what may be shown"
 
 
 def test_own_money_is_paced_like_a_campaigns(catalog: Catalog, ledger: Ledger) -> None:
