@@ -33,7 +33,8 @@ class ContentColumns:
     `unit_begin` and `unit_end` (the passage within the body; -1 for a head), `unit_vectors` in the
     space in which pieces lie apart: (vector - `centre`) @ `metric`, made of length 1. In that space
     `class_weights`, shape (pieces, dimension), and `class_bias` tell pieces apart; both empty when
-    that was not learned.
+    that was not learned. In the encoder's space: `head_vectors`, of all heads in the order of the
+    units, and `outside_vectors`, of questions that no piece answers.
     Links: `item_path` (the category of each product, -1 for none), the pieces and strengths linked
     to category c at `path_starts[c]:path_starts[c + 1]`; products of piece p at
     `product_starts[p]:product_starts[p + 1]` of `product_items`.
@@ -65,6 +66,8 @@ class ContentColumns:
     metric: NDArray[np.float32]
     class_weights: NDArray[np.float32]
     class_bias: NDArray[np.float32]
+    head_vectors: NDArray[np.float32]
+    outside_vectors: NDArray[np.float32]
     item_path: NDArray[np.int32]
     path_starts: NDArray[np.int64]
     path_pieces: NDArray[np.int32]

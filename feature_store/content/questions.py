@@ -41,16 +41,19 @@ CONFIDENCE_FEATURES: Final = (
     "lead_of_two",
     "known_words",
     "evidence",
+    "belonging",
 )
 """Of the first piece: its features and score, its lead over the second and the third, the share of
 the question's words that any piece holds, and the logarithm of 1 + how much its heads hold of the
-question: a share of one word proves less than the same share of six."""
+question: a share of one word proves less than the same share of six. Of the question: how much
+nearer it is to what pieces answer than to what none does."""
 
 BM25_MOST: Final = 2.2
 """K1 + 1: what a word adds at most, in units of its idf."""
 
 _NEAREST_HEADS: Final = 3
 _NEAREST_UNITS: Final = 5
+_NEAREST_TEXTS: Final = 3
 _LEAST_LOG: Final = -12.0
 _HEAD_WORDS: Final = FEATURES.index("head_words")
 _VECTOR_FEATURES: Final = slice(FEATURES.index("heads"), len(FEATURES))
@@ -62,12 +65,14 @@ class Compared:
 
     `features` are FEATURES of each, shape (pieces, features), `known` is the share of the
     question's words that any piece holds, and `substance` how much it says: the sum of its words,
-    each by its idf as a share of that of a word that no piece holds.
+    each by its idf as a share of that of a word that no piece holds. `belonging` is the mean cosine
+    with the three nearest heads less that with the three nearest texts that no piece answers.
     """
 
     features: Weights
     known: float
     substance: float
+    belonging: float = 0.0
 
     def of(self, pieces: NDArray[np.int64]) -> "Compared":
         """Against some of the pieces only."""
@@ -93,9 +98,10 @@ class Questions:
         found = np.zeros((len(self.columns), len(FEATURES)), np.float32)
         known, substance = self._words(search_words(question), found)
         self._grams(search_grams(question), found)
-        if vector is not None:
-            found[:, _VECTOR_FEATURES] = self._vectors(vector)
-        return Compared(found, known, substance)
+        if vector is None:
+            return Compared(found, known, substance)
+        found[:, _VECTOR_FEATURES] = self._vectors(vector)
+        return Compared(found, known, substance, self._belonging(vector))
 
     def unit_likeness(self, vector: Weights) -> Weights:
         """Cosines with all units in the space in which pieces lie apart, shape (units,)."""
@@ -115,6 +121,13 @@ class Questions:
         odds -= odds.max()
         logs = odds - np.log(np.exp(odds).sum())
         return np.asarray(np.maximum(logs, _LEAST_LOG), np.float32)
+
+    def _belonging(self, vector: Weights) -> float:
+        inside, outside = (
+            _mean_of_best(vectors @ vector, _NEAREST_TEXTS)
+            for vectors in (self.columns.head_vectors, self.columns.outside_vectors)
+        )
+        return inside - outside
 
     def _words(self, words: list[str], found: Weights) -> tuple[float, float]:
         """Fill in the features of words; the question's known share and substance."""
@@ -195,7 +208,8 @@ def confidence_features(compared: Compared, scores: Weights) -> Weights:
     leads = [best - scores[place] for place in order[1:]]
     leads += [0.0] * (2 - len(leads))
     evidence = np.log1p(compared.substance * first[_HEAD_WORDS])
-    return np.array([*first, best, *leads, compared.known, evidence], np.float32)
+    numbers = (best, *leads, compared.known, evidence, compared.belonging)
+    return np.array([*first, *numbers], np.float32)
 
 
 def open_questions(bundle: Bundle) -> Questions:

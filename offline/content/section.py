@@ -35,6 +35,12 @@ SHRINKAGE: Final = 0.3
 MIN_HEADS: Final = 200
 """Fewer titles and phrases say nothing of how the same thing is asked in different words."""
 
+OUTSIDE: Final = Path(__file__).parents[1] / "texts" / "content" / "outside.jsonl"
+"""Questions that a shop's content seldom answers."""
+
+ANSWERED_COSINE: Final = 0.8
+"""A head so near to one of them says that this shop does answer it."""
+
 MAX_CLASSES: Final = 2_000
 CLASS_C: Final = 1.0
 CLASS_SCALE: Final = 3.0
@@ -75,6 +81,9 @@ def write_content(
     versions = data.rows.to_dicts()
     units = units_of(versions, number)
     vectors = encoder.encode([unit.text for unit in units])
+    heads = vectors[[unit.begin < 0 for unit in units]]
+    write_columns(writer, "head_vectors", heads)
+    write_columns(writer, "outside_vectors", outside_vectors(heads, encoder))
     _write_pieces(writer, data, pieces, versions, number)
     _write_units(writer, units, vectors, len(pieces))
     _write_indexes(writer, units, versions, len(pieces), number)
@@ -94,6 +103,18 @@ def units_of(versions: list[dict[str, Any]], number: dict[str, int]) -> list[Uni
             for begin, end in paragraphs(row["body"])
         ]
     return units
+
+
+def outside_vectors(heads: Vectors, encoder: TextEncoder, path: Path = OUTSIDE) -> Vectors:
+    """Vectors of questions that no piece answers, shape (questions, dimension).
+
+    Those that a head comes near to are left out: this shop answers them.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    vectors = encoder.encode([json.loads(line)["text"] for line in lines])
+    nearest = (vectors @ heads.T).max(axis=1, initial=-1.0)
+    outside: Vectors = vectors[nearest < ANSWERED_COSINE]
+    return outside
 
 
 def paragraphs(body: str) -> list[tuple[int, int]]:

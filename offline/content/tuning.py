@@ -1,9 +1,8 @@
 """How questions are answered: models fitted on questions with known answers.
 
-Pairs of the right piece and the nearest wrong ones fit the order. The confidence is fitted on the
-first piece of every question, and once more on each answerable question as if its piece were not
-there: the nearest thing to a question that the shop could answer and does not. What is printed is
-measured across folds: each question by models that have not seen it.
+Pairs of the right piece and the nearest wrong ones fit the order, the first piece of every question
+the confidence. What is printed is measured across folds: each question by models that have not seen
+it.
 """
 
 import argparse
@@ -51,7 +50,6 @@ NUM_WRONG: Final = 20
 
 ORDER_C: Final = 0.003
 CONFIDENCE_C: Final = 0.3
-WITHOUT_PIECE_WEIGHT: Final = 0.5
 MAX_FALSE_ANSWERS: Final = 0.08
 """The share of questions without an answer that may get one, with some room below a tenth."""
 
@@ -92,21 +90,15 @@ def ask_all(questions: Questions, encoder: TextEncoder, rows: list[dict[str, Any
 def fit(asked: list[Asked]) -> Answering:
     """Both models; the threshold is that of `choose_threshold`, set afterwards."""
     order = _fit_order(asked)
-    rows, truth, weights = [], [], []
+    rows, truth = [], []
     for one in asked:
         scores = one.compared.features @ order
         rows.append(confidence_features(one.compared, scores))
         truth.append(int(scores.argmax()) in one.right)
-        weights.append(1.0)
-        if one.right:
-            rest = np.delete(np.arange(len(scores)), sorted(one.right))
-            rows.append(confidence_features(one.compared.of(rest), scores[rest]))
-            truth.append(False)
-            weights.append(WITHOUT_PIECE_WEIGHT)
     values = np.array(rows, np.float64)
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-9
     model = LogisticRegression(C=CONFIDENCE_C, max_iter=3000)
-    model.fit((values - mean) / scale, truth, sample_weight=weights)
+    model.fit((values - mean) / scale, truth)
     slopes = model.coef_[0] / scale
     bias = float(model.intercept_[0] - (slopes * mean).sum())
     return Answering(order, slopes.astype(np.float32), bias, threshold=0.0)
@@ -206,9 +198,12 @@ def content_bundle(folder: Path, encoder: TextEncoder, answering: dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m offline answering`."""
-    questions = TEXTS.parent / "questions" / "tuning.jsonl"
     parser.add_argument(
-        "--questions", type=Path, default=questions, help="JSONL (default: the demo shop's)"
+        "--questions",
+        type=Path,
+        nargs="+",
+        default=[TEXTS.parent / "questions" / name for name in ("tuning.jsonl", "more.jsonl")],
+        help="JSONL, some of them without an answer (default: the demo shop's)",
     )
     parser.add_argument("--out", type=Path, default=ANSWERING, help="default: %(default)s")
     Home.add_arguments(parser)
@@ -220,8 +215,9 @@ def run(args: argparse.Namespace) -> int:
     encoder = CachedEncoder(embedded_encoder(), home.path / CACHE_FILE, Progress())
     try:
         with tempfile.TemporaryDirectory() as folder:
+            rows = [row for path in args.questions for row in read_questions(path)]
             bundle = content_bundle(Path(folder), encoder, {"order": {}})
-            asked = ask_all(open_questions(bundle), encoder, read_questions(args.questions))
+            asked = ask_all(open_questions(bundle), encoder, rows)
     except OSError as error:
         raise FeatureStoreError(f"cannot read the questions: {error}") from None
     finally:
