@@ -73,23 +73,29 @@ def load_offers(
         return no_offers()
     first = chosen["start_time"].min()
     seen = _seen(tables, coupons, horizon_time).filter(pl.col("time") >= first)
+    bought = _purchases(tables, horizon_time)
+    firsts = bought.group_by("user").agg(first_time=pl.col("time").min())
     most = (MAX_DRAWN if len(drawn) else MAX_OBSERVED) // len(chosen)
     rng = np.random.default_rng(seed)
     parts = []
     for row in chosen.sort("start_time", "campaign").iter_rows(named=True):
-        people = _people(tables, row, seen, audiences, end)
+        people = _people(row, seen, firsts, audiences, end)
         parts.append(people[np.sort(rng.permutation(len(people))[:most])])
-    return _with_outcome(tables, pl.concat(parts), seen, horizon_time)
+    return _with_outcome(pl.concat(parts), seen, bought)
 
 
 def _people(
-    tables: Path, campaign: dict[str, Any], seen: pl.DataFrame, audiences: pl.DataFrame, end: int
+    campaign: dict[str, Any],
+    seen: pl.DataFrame,
+    bought: pl.DataFrame,
+    audiences: pl.DataFrame,
+    end: int,
 ) -> pl.DataFrame:
     """Who is compared for a campaign: campaign, user, start_time, treated, propensity."""
     name, share = str(campaign["campaign"]), campaign["hold_out"] or 0.0
     mine = audiences.filter(pl.col("campaign") == name)
     if not share and len(mine):
-        return _chosen_and_others(tables, campaign, mine)
+        return _chosen_and_others(campaign, mine, bought)
     last = instant(end)
     until = (
         last
@@ -110,17 +116,14 @@ def _people(
     return _in_order(came.with_columns(treated=treated), name, 1.0 - share)
 
 
-def _chosen_and_others(tables: Path, campaign: dict[str, Any], mine: pl.DataFrame) -> pl.DataFrame:
+def _chosen_and_others(
+    campaign: dict[str, Any], mine: pl.DataFrame, bought: pl.DataFrame
+) -> pl.DataFrame:
     """Who was chosen, and who else had bought before: as of the campaign's start."""
     start = campaign["start_time"]
-    known = (
-        scan_user_events(tables)
-        .filter(pl.col("kind") == EventKind.PURCHASE.value, pl.col("event_time") < start)
-        .select("user")
-        .unique()
-        .collect()
-    )
-    rows = known.with_columns(
+    known = bought.filter(pl.col("first_time") < start)
+    rows = known.select(
+        "user",
         start_time=pl.lit(start, TIME),
         treated=pl.col("user").is_in(mine["user"].implode()),
     )
@@ -160,16 +163,15 @@ def _seen(tables: Path, coupons: pl.DataFrame, horizon_time: int) -> pl.DataFram
     )
 
 
-def _with_outcome(
-    tables: Path, people: pl.DataFrame, seen: pl.DataFrame, horizon_time: int
-) -> pl.DataFrame:
+def _purchases(tables: Path, horizon_time: int) -> pl.DataFrame:
+    """When users bought anything before the horizon: `user` and `time`, in no order."""
+    events = scan_user_events(tables, None, horizon_time)
+    bought = events.filter(pl.col("kind") == EventKind.PURCHASE.value)
+    return bought.select("user", time="event_time").unique().collect()
+
+
+def _with_outcome(people: pl.DataFrame, seen: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
     """Whether each was shown an offer, and bought, in the OUTCOME_DAYS from their start."""
-    bought = (
-        scan_user_events(tables, None, horizon_time)
-        .filter(pl.col("kind") == EventKind.PURCHASE.value)
-        .select("user", time="event_time")
-        .collect()
-    )
     offers = seen.select("user", "time", campaign="campaigns").explode("campaign").drop_nulls()
     rows = people.sort("start_time", maintain_order=True)
     rows = _followed(rows, offers, ["user", "campaign"], "was_shown")

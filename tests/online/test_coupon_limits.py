@@ -10,10 +10,18 @@ from numpy.typing import NDArray
 from feature_store.bundle import open_bundle
 from feature_store.coupon_demand import LADDER
 from feature_store.coupon_features import OWN_GOODS
-from feature_store.coupons import Campaign, FloorOf, Learned, coupon_account
+from feature_store.coupons import (
+    USER_NAMES,
+    Campaign,
+    FloorOf,
+    Learned,
+    coupon_account,
+    is_held_out,
+)
 from feature_store.ledger import Ledger
 from feature_store.store import MemoryStore
 from online.catalog import Catalog, open_catalog
+from online.completion import complete
 from online.coupons.asking import asked_of_budgets, earned_per_unit
 from online.coupons.live import LiveCoupons
 from online.coupons.valuing import (
@@ -26,6 +34,7 @@ from online.coupons.valuing import (
 from online.known import Known
 from online.snapshot import Snapshot, open_snapshot
 from tests.online.coupons import DAY, ONE, columns, coupon
+from tests.online.shops import request
 from tests.online.test_coupon_shelf import (
     NOW,
     amount,
@@ -173,6 +182,26 @@ def test_what_a_visitor_asks_for_is_what_would_be_shown(catalog: Catalog) -> Non
             ]
             expected = sum(paid) if one.budget is not None else 0.0
             assert found[rung, budget] == pytest.approx(expected)
+
+
+def test_who_is_held_out_gets_none_and_the_others_a_chance_that_is_logged(
+    snapshot: Snapshot, catalog: Catalog
+) -> None:
+    halved = (Campaign("spring", hold_out=0.25),)
+    shelf = shelf_of(columns(catalog, coupon("a"), campaigns=halved), catalog)
+    drawn = 0
+    for number in range(200):
+        name = f"{USER_NAMES}{number}"
+        known = Known(name=name)
+        query, _ = complete(snapshot, request(None), known)
+        items = shelf.recommend(query, known, (), 1)
+        assert bool(items) is not is_held_out(name, "spring", 0.25)
+        assert {item.propensity for item in items} <= {0.75}
+        drawn += not items
+    assert drawn == pytest.approx(50, abs=20)
+    query, _ = complete(snapshot, request(None), Known(name="visit/1"))
+    (item,) = shelf.recommend(query, Known(name="visit/1"), (), 1)
+    assert item.propensity == 1.0, "lots are drawn of users"
 
 
 def test_without_money_of_their_own_nothing_changes(catalog: Catalog) -> None:
