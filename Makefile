@@ -10,7 +10,7 @@ DEV := .venv/ready-dev-$(EXTRA)
 PYTEST_FLAGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo chat serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-materialize bench-export bench-gpu bench-coupons clean
+.PHONY: help demo chat serve test lint proto prove benchmark bench-serving bench-retrieval bench-store bench-chat bench-content bench-search bench-materialize bench-export bench-gpu bench-coupons clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-chat: $(RUN) ## Judge how the chatbot understands: make bench-chat DATA=PA
 
 bench-content: $(RUN) ## Judge how questions find what answers them, and how fast
 	$(PY) -m infra.bench.bench_content $(BENCH_FLAGS)
+
+bench-search: $(RUN) ## Judge which products searches find, after make demo
+	$(PY) -m infra.bench.bench_search $(BENCH_FLAGS)
 
 bench-materialize: $(RUN) ## Fill the online store from synthetic tables, BENCH_FLAGS="--events 100000000"
 	$(PY) -m infra.bench.bench_materialize $(BENCH_FLAGS)

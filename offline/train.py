@@ -267,7 +267,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="shop",
         help=f"{', '.join(sorted(RECIPES))}, or a file of `search` (default: %(default)s)",
     )
-    parser.add_argument("--rules", type=Path, help="the shop's rules, TOML or JSON")
+    parser.add_argument("--rules", type=Path, help="the shop's rules and experiments, TOML or JSON")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: %(default)s"
     )

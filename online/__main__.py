@@ -56,6 +56,7 @@ def _add_ask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--new-only", action="store_true", help="nothing bought before")
     parser.add_argument("--page-size", type=int, default=0, help="how many; 0: as usual there")
     parser.add_argument("--locale", default="", help="language of the reasons, e.g. zh-CN")
+    parser.add_argument("--query", default="", help="what was typed, for placement search_empty")
     parser.add_argument(
         "--address",
         default=os.environ.get("AISLE_ADDRESS", Settings().address),

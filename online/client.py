@@ -111,12 +111,13 @@ class Client:
         channel: str = "",
         num_coupons: int = 0,
         num_content: int = 0,
+        query: str = "",
     ) -> Answer:
         """The slate for a user (empty: nobody known), with what is needed to show it.
 
         `basket` are the products in the cart, one of each. `num_coupons` asks for coupons instead
-        of products, `num_content` for so much to read among the `page_size`. Raises ClientError
-        when no server answers or it refuses the request.
+        of products, `num_content` for so much to read among the `page_size`, `query` is what was
+        typed into the search. Raises ClientError when no server answers or it refuses the request.
         """
         request = recommendation_pb2.RecommendRequest(
             user_id=user, placement=placement, page_size=page_size, view=slate_pb2.ITEM_VIEW_FULL
@@ -124,6 +125,7 @@ class Client:
         request.context.item_ids.extend(context_items)
         request.context.locale = locale
         request.context.channel = channel
+        request.context.query = query
         for item in basket:
             request.context.basket.add(item_id=item)
         if num_coupons:
@@ -265,6 +267,7 @@ def ask(options: argparse.Namespace) -> None:
             new_only=options.new_only,
             page_size=options.page_size,
             locale=options.locale,
+            query=options.query,
         )
     title = f"{options.placement} for {options.user or 'somebody unknown'}"
     print_slate(answer, title)

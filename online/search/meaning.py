@@ -26,13 +26,13 @@ from online.types import NO_ITEMS, NO_SCORES, NOTHING, Found, Indexes, Query, Re
 logger = logging.getLogger(__name__)
 
 NAME: Final = "search_meaning"
-MAX_COMPARED: Final = 4_000
+MAX_COMPARED: Final = 1_000
 """Among so many products the nearest are looked for."""
 
-MAX_OF_CATEGORY: Final = 400
+MAX_OF_CATEGORY: Final = 100
 """How many products of a category are compared: those that sell best."""
 
-FAR: Final = 0.25
+FAR: Final = 0.45
 NEAR: Final = 0.75
 """Cosines that say nothing, and all: scores are from 0 to 1 between them."""
 

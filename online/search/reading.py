@@ -11,6 +11,8 @@ from typing import Final
 
 import numpy as np
 import rjieba
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from feature_store.language.cutting import EMPTY_WORDS
 from feature_store.language.gazetteer import Gazetteer, Match, keys_of
@@ -28,6 +30,12 @@ MAX_CHARACTERS: Final = 200
 MAX_PARTS: Final = 12
 MAX_VOCABULARY: Final = 100_000
 """Among so many of the most frequent terms of the shop a misspelt word is looked for."""
+
+MIN_CHINESE: Final = 3
+"""A shorter Chinese name is one character away from too many others."""
+
+LONG_CHINESE: Final = 6
+"""From this length on, two slips are set right instead of one."""
 
 NUM_KEPT: Final = 256
 _NAMED: Final = frozenset({SlotKind.CATEGORY, SlotKind.BRAND, SlotKind.TAG})
@@ -69,6 +77,7 @@ class QueryReader:
     names: Sequence[Name] = ()
     gazetteer: Gazetteer = field(default_factory=lambda: Gazetteer(()))
     _speller: list[Speller] = field(default_factory=list)
+    _chinese: list[tuple[str, ...]] = field(default_factory=list)
     _kept: Recent[str, Reading] = field(default_factory=lambda: Recent(NUM_KEPT))
 
     def read(self, query: str) -> Reading:
@@ -84,6 +93,8 @@ class QueryReader:
         for first, end, names in self._names_in(keys):
             found.append((first, _named(keys[first:end], names)))
             free[first:end] = [False] * (end - first)
+        if not found and (near := self._nearly(keys)) is not None:
+            return Reading((near,), _joined(words))
         found += _words_in(keys, free)
         found.sort(key=lambda one: one[0])
         return Reading(tuple(part for _, part in found[:MAX_PARTS]), _joined(words))
@@ -98,6 +109,20 @@ class QueryReader:
                 taken.update(span)
                 same = [one for one in matches if (one.start, one.end) == (match.start, match.end)]
                 yield match.start, match.end, [self.names[one.payload] for one in same]
+
+    def _nearly(self, keys: Sequence[str]) -> Part | None:
+        """The name that a query in Chinese is but for a slip; None where there is none."""
+        query = "".join(keys)
+        if len(query) < MIN_CHINESE or not all(map(is_han, keys)):
+            return None
+        if not self._chinese:
+            texts = (one.text for one in self.names if one.kind in _NAMED and is_han(one.text))
+            self._chinese.append(tuple(dict.fromkeys(texts)))
+        most = 2 if len(query) >= LONG_CHINESE else 1
+        near = process.extractOne(query, self._chinese[0], scorer=OSA.distance, score_cutoff=most)
+        if near is None:
+            return None
+        return _named(keys, [one for one in self.names if one.text == near[0]])
 
     def _corrected(self, word: str) -> str:
         if not word.isalpha() or word in EMPTY_WORDS:

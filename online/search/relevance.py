@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from online.explain.reasons import UNMATCHED
 from online.stages.places import Ranking
-from online.types import Candidates, Query, Reason, Scores
+from online.types import Candidates, Mask, Query, Reason, Scores
 
 ROWS: Final = (-2, -1)
 """Words and meaning among the sources of a pipeline for searches."""
@@ -21,11 +21,13 @@ ROWS: Final = (-2, -1)
 SHARES: Final = np.array([[0.6], [0.4]], np.float32)
 """What words and meaning count for; where one is left out the other counts for all."""
 
+TINY: Final = np.float32(1e-9)
+
 LEAST_FIT: Final = np.float32(0.2)
 """What fits less has nothing to do with the search."""
 
 PERSONAL: Final = np.float32(0.25)
-"""What being liked best is worth beside fitting in full."""
+"""By how much more what is liked best leads."""
 
 REST: Final = np.float32(1e-3)
 """What does not fit has at most this score: it stays below even where the shop boosts it."""
@@ -38,15 +40,17 @@ SHOWN_CHARACTERS: Final = 60
 
 
 def fit_of(candidates: Candidates) -> Scores | None:
-    """How well each candidate fits the search, from 0 to 1; None where neither source answered."""
+    """How well each candidate fits the search, from 0 to 1; None where neither source can tell."""
     if len(candidates.rates) < len(ROWS):
         return None
     answered = np.array([[candidates.rates[row] is not None] for row in ROWS])
     if not answered.any():
         return None
-    shares = SHARES * answered
-    parts = candidates.rated(ROWS) * (shares / shares.sum())
-    fit: Scores = parts.sum(axis=0, dtype=np.float32)
+    rated = candidates.rated(ROWS)
+    shares = SHARES * (answered & ~np.isnan(rated))
+    fit: Scores = (shares * np.nan_to_num(rated)).sum(axis=0) / np.maximum(
+        shares.sum(axis=0), TINY
+    )
     return fit
 
 
@@ -61,16 +65,16 @@ def by_search(query: Query, candidates: Candidates, scores: Scores) -> Scores:
     if not query.placement.answers_search:
         lifted: Scores = scores + np.abs(scores) * LIFT * np.where(fits, fit, np.float32(0))
         return lifted
-    liking = _liking(scores)
-    leading: Scores = np.where(fits, fit + PERSONAL * liking, REST * liking)
+    lead = fit * (1 + PERSONAL * _liking(scores, fits))
+    leading: Scores = np.where(fits, lead, REST * _liking(scores, ~fits))
     return leading
 
 
-def _liking(scores: Scores) -> Scores:
-    """The scores from 0 to 1, the highest being 1 and what is not above 0 being 0."""
+def _liking(scores: Scores, some: Mask) -> Scores:
+    """The scores from 0 to 1, the highest of some being 1 and what is not above 0 being 0."""
     above = np.maximum(scores, np.float32(0))
-    highest = above.max(initial=0)
-    return above / highest if highest > 0 else above
+    highest = above[some].max(initial=0)
+    return np.minimum(above / highest, np.float32(1)) if highest > 0 else np.zeros_like(above)
 
 
 def moved_by_search(query: Query, ranking: Ranking) -> Ranking:
@@ -82,7 +86,7 @@ def moved_by_search(query: Query, ranking: Ranking) -> Ranking:
     if fit is None:
         return ranking
     chosen, fits = ranking.chosen, (fit >= LEAST_FIT) & (ranking.sources >= 0)
-    rated = chosen.rated(ROWS)
+    rated = np.nan_to_num(chosen.rated(ROWS))
     scores = chosen.scores.copy()
     scores[ROWS, :] = np.where(rated > 0, rated, scores[ROWS, :])
     rows = len(scores) + np.array(ROWS)[(SHARES * rated).argmax(axis=0)]
@@ -92,9 +96,11 @@ def moved_by_search(query: Query, ranking: Ranking) -> Ranking:
 
 def with_search(query: Query, ranking: Ranking, reasons: list[Reason]) -> list[Reason]:
     """The reasons, which say so where the search was answered and nothing shown fits it."""
-    fit = fit_of(ranking.chosen) if _leads(query) else None
     left_out = any(one.stage.startswith("source.search_") for one in ranking.degraded)
-    if fit is None or left_out or (fit >= LEAST_FIT).any():
+    if not _leads(query) or left_out or len(ranking.chosen.rates) < len(ROWS):
+        return reasons
+    fit = fit_of(ranking.chosen)
+    if fit is not None and (fit >= LEAST_FIT).any():
         return reasons
     told = {UNMATCHED: shown(query)}
     return [Reason(one.code, one.parameters | told) for one in reasons]

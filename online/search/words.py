@@ -38,7 +38,10 @@ PRIOR: Final = np.float32(0.03)
 
 @dataclass(frozen=True, slots=True)
 class SearchWords:
-    """Finds by words and names. `prior` is from 0 to 1 by how an item sells, shape (items,)."""
+    """Finds by words and names. `prior` is from 0 to 1 by how an item sells, shape (items,).
+
+    Of what came after the training it cannot tell, which is NaN.
+    """
 
     reader: QueryReader
     attributes: Attributes
@@ -47,16 +50,16 @@ class SearchWords:
     name: str = NAME
 
     def retrieve(self, query: Query, limit: int) -> Found:
-        """The allowed items that have most of the search; nothing for a search without words."""
+        """The allowed items that have most of the search; nothing where none has a word of it."""
         parts = self.reader.read(query.request.query).parts
-        if not parts:
-            return NOTHING
-        shares = self._shares(parts)
+        shares = self._shares(parts) if parts else NO_SCORES
         num_items = len(shares)
+        if not shares.any():
+            return NOTHING
 
         def rate(items: Indexes) -> Scores:
             rated: Scores = shares[np.minimum(items, num_items - 1)]
-            return np.where(items < num_items, rated, np.float32(0))
+            return np.where(items < num_items, rated, np.float32(np.nan))
 
         if not limit:
             return Found(NO_ITEMS, NO_SCORES, rate)

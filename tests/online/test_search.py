@@ -156,7 +156,7 @@ def titles(slate: Slate) -> list[str]:
         ("tools", "Home > Tools"),
         ("奶酪", "Dairy > Cheese"),
         ("牛奶", "Dairy > Milk"),
-        ("五金工具", "Home > Tools"),
+        ("家用工具", "Home > Tools"),
     ],
 )
 @pytest.mark.parametrize("user", [None, 3])
