@@ -87,6 +87,23 @@ def test_a_floor_brings_the_group_in() -> None:
     assert held.bound < without.bound
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_share_of_all_is_a_floor_too(seed: int, share: float) -> None:
+    """A share of all that is given is the group's: prices against HiGHS, and who gets what."""
+    drawn = draw(400, seed, budget=0.1)
+    is_group = drawn.resource[:, -1] != NONE
+    resource, use, limit = drawn.resource.copy(), drawn.use.copy(), drawn.limit.copy()
+    resource[:, -1], use[:, -1], limit[-1] = len(limit) - 1, share - is_group, 0.0
+    problem = Programme(drawn.block_starts, drawn.value, resource, use, limit)
+    optimum, price = exact(problem)
+    found = allocate(problem)
+    assert found.bound == pytest.approx(optimum, rel=1e-3)
+    np.testing.assert_allclose(found.price, price, rtol=0.05, atol=0.3)
+    given = is_group[found.chosen].mean()
+    assert given == pytest.approx(max(share, is_group[allocate(drawn).chosen].mean()), abs=0.04)
+
+
 def test_a_floor_that_cannot_be_kept_ends_and_shows() -> None:
     problem = draw(200, 6, budget=0.001, floor=0.9)
     found = allocate(problem)
