@@ -103,7 +103,7 @@ class TwoTowerSourceConfig:
     num_uniform: int = 2_048
     hidden_share: float = 0.3
     anonymous_share: float = 0.3
-    num_epochs: int = 5
+    num_epochs: int = 3
     learning_rate: float = 0.015
 
 

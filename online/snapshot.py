@@ -39,13 +39,14 @@ from online.placements import PLACEMENTS, POPULAR_LISTS, Placement, SourceUse
 from online.search.opening import ProductSearch, open_product_search
 from online.stages.browsing import browsing_sources
 from online.stages.discovery import Affinity, Linear
-from online.stages.neighbours import neighbour_sources
+from online.stages.neighbours import NEXT_IN_VISIT, neighbour_sources
 from online.stages.ranker import Ranker, open_ranker
 from online.stages.scorers import Blend
 from online.stages.selectors import Likeness, Varied
 from online.stages.sources import AlsForUser, AlsSimilar, Popular, Repeat
 from online.stages.towers import open_two_tower
 from online.stages.vectors import VectorIndex
+from online.stages.visitors import ForVisitors
 from online.types import Filter, Request, Scorer, Selector, Source
 
 
@@ -215,9 +216,11 @@ def _pipeline(
     uses = [use for use in row.sources if use.source in sources or not use.is_optional]
     names = [use.source for use in uses]
     weights = np.array([use.weight for use in uses], np.float32)
-    scorer: Scorer = Blend("scorer.blend", weights)
+    blend = Blend("scorer.blend", weights)
+    scorer: Scorer = blend
     if row.is_ranked and ranker is not None:
-        scorer = ranker.over(names)
+        ranked = ranker.over(names)
+        scorer = ForVisitors(ranked, blend) if NEXT_IN_VISIT in names else ranked
     return Pipeline(
         sources=tuple(_sized(use, sources[use.source]) for use in uses),
         filters=filters,

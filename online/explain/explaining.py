@@ -26,6 +26,7 @@ from online.snapshot import Snapshot
 from online.stages.places import Ranking, nothing_chosen, room_of
 from online.stages.ranker import Ranker
 from online.stages.scorers import Blend
+from online.stages.visitors import ForVisitors
 from online.stages.weighing import weigh
 from online.types import (
     Candidates,
@@ -153,8 +154,11 @@ def _rank(pipeline: Pipeline, query: Query, found: list[Found], item: int) -> _R
         return _Ranked()
     position = int(place[0])
     try:
-        scores = pipeline.scorer.score(query, candidates)
-        terms = _terms(pipeline, pipeline.scorer, query, candidates, position)
+        scorer = pipeline.scorer
+        if isinstance(scorer, ForVisitors):
+            scorer = scorer.scorer_of(query, len(candidates.scores))
+        scores = scorer.score(query, candidates)
+        terms = _terms(pipeline, scorer, query, candidates, position)
     except Exception:  # the scorer is out: the slate is ordered by rank, and so is this
         scores, terms = by_rank(candidates), []
     fitting = by_search(query, candidates, scores)

@@ -14,7 +14,8 @@ from zlib import crc32
 from feature_store.served import PARITY_FOLDER, Served, ServedLog
 from online.snapshot import Snapshot
 from online.stages.ranker import Ranker
-from online.types import Indexes, Query, Request, Scores
+from online.stages.visitors import ForVisitors
+from online.types import Indexes, Query, Request, Scorer, Scores
 
 Observe = Callable[[Query, Indexes, Scores], None]
 
@@ -71,12 +72,16 @@ def sampling(
 def observed(snapshot: Snapshot, observe: Observe) -> Snapshot:
     """The snapshot with rankers that call `observe` with what they have scored."""
     pipelines = {
-        name: replace(pipeline, scorer=replace(pipeline.scorer, observe=observe))
-        if isinstance(pipeline.scorer, Ranker)
-        else pipeline
+        name: replace(pipeline, scorer=_observed(pipeline.scorer, observe))
         for name, pipeline in snapshot.pipelines.items()
     }
     return replace(snapshot, pipelines=pipelines)
+
+
+def _observed(scorer: Scorer, observe: Observe) -> Scorer:
+    if isinstance(scorer, ForVisitors):
+        return replace(scorer, ranker=replace(scorer.ranker, observe=observe))
+    return replace(scorer, observe=observe) if isinstance(scorer, Ranker) else scorer
 
 
 def to_json(request: Request) -> dict[str, Any]:

@@ -25,6 +25,9 @@ VISIT_FADING: Final = 0.7
 """The same where the order of a visit was learned from, see `offline.models.transitions`."""
 
 
+NEXT_IN_VISIT: Final = "next_in_visit"
+
+
 class Seeds(StrEnum):
     """Where the items come from whose neighbours are wanted."""
 
@@ -130,7 +133,7 @@ _SOURCES: Final = (
     ("bought_with_basket", "bought_with", (Seeds.BASKET, Seeds.CONTEXT, Seeds.HISTORY), FADING),
     ("similar", "also_bought", (Seeds.CONTEXT, Seeds.SESSION), FADING),
     ("similar_to_visit", "also_bought", (Seeds.SESSION, Seeds.HISTORY), FADING),
-    ("next_in_visit", "transitions", (Seeds.SESSION,), VISIT_FADING),
+    (NEXT_IN_VISIT, "transitions", (Seeds.SESSION,), VISIT_FADING),
 )
 """Each source's name, the neighbours that it reads, whose they are, and how older ones fade."""
 

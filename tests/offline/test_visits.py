@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from feature_store.schema import EventKind
 from feature_store.store import MemoryStore
 from offline.build import build_bundle
 from offline.dataset import Dataset, load_dataset
+from offline.models.ranker import Ranker
 from offline.models.sessions import NO_SESSIONS
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, DataConfig, Recipe
@@ -23,9 +25,12 @@ from offline.visits import visits_of
 from online.delta.intake import CatalogIntake
 from online.engine import Engine
 from online.feedback.changes import apply
+from online.process.parity import observed
 from online.snapshot import open_snapshot
-from online.types import Request, Slate
+from online.types import Query, Request, Slate
 from tests.offline.shops import ingest
+from tests.offline.test_parity import any_ranker
+from tests.online.test_together import assert_same
 
 NUM_ITEMS = 30
 MINUTE = 60_000_000
@@ -72,9 +77,9 @@ def bundle(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learn(dataset, tmp_path_factory.mktemp("bundles"))
 
 
-def learn(dataset: Dataset, folder: Path) -> Path:
+def learn(dataset: Dataset, folder: Path, ranker: Ranker | None = None) -> Path:
     recipe, role = Recipe("ring", als=AlsConfig(num_factors=4)), bundle_pb2.ROLE_REFIT
-    return build_bundle(dataset, recipe, folder, role, "cpu", QUIET).directory
+    return build_bundle(dataset, recipe, folder, role, "cpu", QUIET, ranker).directory
 
 
 @pytest.fixture(scope="module")
@@ -178,3 +183,81 @@ def grown(bundle: Path, tmp_path: Path) -> Iterator[Engine]:
 def test_nothing_is_known_to_follow_what_is_new(grown: Engine) -> None:
     assert NAME not in {one.source for one in ask(grown, "home", "new").items}
     assert NAME in {one.source for one in ask(grown, "home", "p04", "new").items}
+
+
+@pytest.fixture(scope="module")
+def people() -> MemoryStore:
+    """Of twenty people the even ones bought and looked, the odd ones only looked."""
+    store = MemoryStore()
+    for number in range(20):
+        kinds = (EventKind.PURCHASE, EventKind.VIEW)[number % 2 :]
+        events = [
+            Event(
+                event_id=f"{number}/{kind}",
+                event_time=HORIZON - MINUTE,
+                user=person(number).hex(),
+                kind=kind,
+                item=item_id(3 * number),
+            )
+            for kind in kinds
+        ]
+        apply(events, store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def ranked(
+    dataset: Dataset, people: MemoryStore, tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    """The shop with a ranker."""
+    folder = learn(dataset, tmp_path_factory.mktemp("ranked"), any_ranker())
+    return Engine(people, open_snapshot(open_bundle(folder)))
+
+
+def person(number: int) -> bytes:
+    return bytes([number]) * 32
+
+
+def test_who_only_looks_is_answered_as_without_a_ranker(ranked: Engine, engine: Engine) -> None:
+    for seen in (("p05",), ("p12", "p05")):
+        assert_same([ask(ranked, "home", *seen)], [ask_alike(ranked, engine, *seen)])
+
+
+def ask_alike(ranked: Engine, engine: Engine, *seen: str) -> Slate:
+    version = ranked.snapshot.model_version
+    return replace(ask(engine, "home", *seen), model_version=version)
+
+
+def test_who_bought_is_ranked(ranked: Engine, people: MemoryStore) -> None:
+    asked: list[Query] = []
+
+    def note(query: Query, *_: object) -> None:
+        asked.append(query)
+
+    engine = Engine(people, observed(ranked.snapshot, note))
+    for number in range(4):
+        slate = engine.recommend(Request(HORIZON, "home", person(number)))
+        assert not slate.degraded
+    assert [query.request.user for query in asked] == [person(0), person(2)]
+
+
+def test_both_are_explained_by_what_scored_them(ranked: Engine) -> None:
+    for number, kind in ((0, "ranker."), (1, "blend.")):
+        request = Request(HORIZON, "home", person(number))
+        slate = ranked.recommend(request)
+        explained = ranked.explain(request, slate.items[0].item)
+        assert explained.score == pytest.approx(slate.items[0].score)
+        assert explained.terms
+        assert all(name.startswith(kind) for name, _ in explained.terms)
+
+
+@pytest.mark.parametrize("placement", ["home", "email", "chat"])
+def test_together_they_get_what_each_gets(
+    ranked: Engine, placement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [Request(HORIZON, placement, person(number), page_size=8) for number in range(25)]
+    alone = [ranked.recommend(request) for request in requests]
+    assert_same(ranked.recommend_many(requests), alone)
+    only_looked = [ranked.recommend(request) for request in requests[1::2]]
+    assert_same(ranked.recommend_many(requests[1::2]), only_looked)
+    assert not caplog.records  # what fails together would be answered one by one
