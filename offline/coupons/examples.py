@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from feature_store.coupon_features import COUPON_FEATURES, HALF_LIFE, coupon_features
+from feature_store.coupons import USER_NAMES, is_held_out
 from feature_store.ranking import History
 from feature_store.schema import MICROSECONDS_PER_DAY
 from feature_store.state import HALF_LIVES_DAYS, ITEM_DTYPE
@@ -99,10 +100,16 @@ def past_examples(dataset: Dataset, first_time: int, end_time: int) -> Examples:
     parts: list[Examples] = []
     last_time = dataset.horizon_time - MIN_LABEL_DAYS * MICROSECONDS_PER_DAY
     num_groups = 0
+    shares = dict(dataset.coupons.campaigns.select("campaign", "hold_out").iter_rows())
     for campaign, start_time in _begun(dataset.coupons, first_time, min(end_time, last_time)):
         places = coupons.filter(pl.col("campaign") == campaign)["coupon"].to_numpy()
         chosen = dataset.coupons.audiences.filter(pl.col("campaign") == campaign)["user"]
-        users = [codes[user] for user in chosen.sort().to_list() if user in codes]
+        share = shares[campaign] or 0.0
+        users = [
+            codes[user]
+            for user in chosen.sort().to_list()
+            if user in codes and not is_held_out(f"{USER_NAMES}{user}", campaign, share)
+        ]
         if not len(places) or not users:
             continue
         mine, rates = goods.of(places), rates_at(dataset, goods, start_time)[places]

@@ -56,20 +56,21 @@ def base_rates(data: CouponData, num_users: int) -> NDArray[np.float32]:
 
     Redemptions of the campaign over users chosen times coupons, smoothed by the kind's rate with
     the weight of PRIOR_TRIALS. A campaign for everybody was for all `num_users`, if anybody has
-    redeemed it at all: it may be a new one.
+    redeemed it at all: it may be a new one. Who was held out was no trial.
     """
     was_used = pl.col("num_redeemed") > 0
+    could_have = 1.0 - pl.col("hold_out").fill_null(0.0)
     counts = (
         data.coupons.group_by("campaign")
         .agg(num_coupons=pl.len())
-        .join(data.campaigns.select("campaign", "kind"), on="campaign", how="left")
+        .join(data.campaigns.select("campaign", "kind", "hold_out"), on="campaign", how="left")
         .join(_counted(data.audiences, "num_chosen"), on="campaign", how="left")
         .join(_counted(_with_campaign(data), "num_redeemed"), on="campaign", how="left")
         .with_columns(pl.col("num_redeemed").fill_null(0))
         .with_columns(pl.coalesce("num_chosen", pl.when(was_used).then(num_users).otherwise(0)))
-        .with_columns(trials=pl.col("num_chosen") * pl.col("num_coupons"))
+        .with_columns(trials=pl.col("num_chosen") * pl.col("num_coupons") * could_have)
     )
-    of_all = _rate(int(counts["num_redeemed"].sum()), int(counts["trials"].sum()))
+    of_all = _rate(int(counts["num_redeemed"].sum()), float(counts["trials"].sum()))
     kind = (pl.col("num_redeemed").sum() + PRIOR_TRIALS * of_all) / (
         pl.col("trials").sum() + PRIOR_TRIALS
     )
@@ -101,6 +102,6 @@ def _counted(rows: pl.DataFrame, name: str) -> pl.DataFrame:
     return rows.group_by("campaign").agg(pl.len().alias(name))
 
 
-def _rate(num_redeemed: int, num_trials: int) -> float:
+def _rate(num_redeemed: int, num_trials: float) -> float:
     smoothed = num_redeemed + PRIOR_TRIALS * FALLBACK_RATE
     return smoothed / (num_trials + PRIOR_TRIALS)

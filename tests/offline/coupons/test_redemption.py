@@ -19,9 +19,11 @@ from feature_store.coupons import (
     HOURS_OF_WEEK,
     MICROS,
     MODELS_FILE,
+    USER_NAMES,
     Learned,
     decode_learned,
     encode_learned,
+    is_held_out,
 )
 from feature_store.schema import AUDIENCES, CAMPAIGNS, COUPONS, PRODUCTS, Table
 from offline.coupons.dataset import REDEMPTION_SCHEMA, CouponData
@@ -96,6 +98,20 @@ def test_examples_say_who_bought_and_who_redeemed() -> None:
     own = examples.features[:, OWN_GOODS] > 0
     np.testing.assert_array_equal(own, examples.labels > 0)
     assert len(np.unique(examples.group)) == NUM_CAMPAIGNS * NUM_USERS
+
+
+def test_who_was_held_out_is_no_example() -> None:
+    dataset = shop()
+    campaigns = dataset.coupons.campaigns.with_columns(hold_out=pl.lit(0.3))
+    coupons = replace(dataset.coupons, campaigns=campaigns)
+    held = past_examples(replace(dataset, coupons=coupons), 0, 2**62)
+    groups, everybody = len(np.unique(held.group)), NUM_CAMPAIGNS * NUM_USERS
+    assert groups == pytest.approx(0.7 * everybody, rel=0.1)
+    name = "c0"
+    drawn = [is_held_out(f"{USER_NAMES}{user}", name, 0.3) for user in dataset.users]
+    places = np.flatnonzero((coupons.coupons["campaign"] == name).to_numpy())
+    users = np.unique(held.user[np.isin(held.coupon, places)])
+    assert users.tolist() == np.flatnonzero(~np.array(drawn)).tolist()
 
 
 def test_nothing_after_a_campaign_began_is_in_its_features() -> None:
