@@ -92,7 +92,7 @@ _FOR_USER: Final = (
     SourceUse("popular_week", 20, 0.06, size_new=30, only_new=True),
     SourceUse("promoted", 10, 0.02, size_new=30, only_new=True),
     SourceUse("two_tower", 40, 0.06, size_new=80, only_new=True, is_optional=True),
-    SourceUse("next_in_visit", 40, 0.3, is_optional=True),
+    SourceUse("next_in_visit", 40, 0.6, is_optional=True),
 )
 
 _FOR_PRODUCT: Final = (
@@ -109,7 +109,7 @@ _FOR_BASKET: Final = (
     SourceUse("repeat", 100, 0.5),
     SourceUse("due", 40, 0.5),
     SourceUse("als", 60, 0.2),
-    SourceUse("next_in_visit", 60, 0.3, is_optional=True),
+    SourceUse("next_in_visit", 60, 0.6, is_optional=True),
 )
 _PAGES: Final = Fatigue(hours=0.25, factor=0.7)
 _MAILED: Final = Fatigue(hours=6 * 24, kinds=(EventKind.MAIL_SENT, EventKind.IMPRESSION))
