@@ -1,5 +1,8 @@
 """The two-tower as a source, on the checkerboard: over the real engine, alone and together."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +27,7 @@ from online.placements import PLACEMENTS
 from online.snapshot import open_snapshot
 from online.stages.towers import TwoTower, latest, open_two_tower
 from online.types import PurchaseMode, Query, Scores
+from tests.architecture.tree import ROOT
 from tests.online.shops import TestShop, number, open_shop, pseudonym, request
 from tests.online.test_together import assert_same, everybody, lived_in, ranked
 from tests.worlds import HORIZON_TIME, NUM_ITEMS, NUM_USERS, World, build_world, item_id
@@ -173,6 +177,18 @@ def test_an_explanation_knows_it(tower_world: World) -> None:
 def test_it_runs_on_one_thread(tower_world: World) -> None:
     options = open_two_tower(open_bundle(tower_world.bundle)).session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+
+
+def test_it_is_served_without_torch(tower_world: World) -> None:
+    code = (
+        "import sys; from pathlib import Path; from feature_store.bundle import open_bundle; "
+        "from online.snapshot import open_snapshot; "
+        f"snapshot = open_snapshot(open_bundle(Path({str(tower_world.bundle)!r}))); "
+        f"assert {SOURCE!r} in snapshot.pipelines['home'].source_names; "
+        "assert 'torch' not in sys.modules"
+    )
+    path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | path, check=True)
 
 
 def test_a_recipe_that_does_not_ask_for_it_has_none(pristine_world: World) -> None:
