@@ -48,9 +48,7 @@ def fit_of(candidates: Candidates) -> Scores | None:
         return None
     rated = candidates.rated(ROWS)
     shares = SHARES * (answered & ~np.isnan(rated))
-    fit: Scores = (shares * np.nan_to_num(rated)).sum(axis=0) / np.maximum(
-        shares.sum(axis=0), TINY
-    )
+    fit: Scores = (shares * np.nan_to_num(rated)).sum(axis=0) / np.maximum(shares.sum(axis=0), TINY)
     return fit
 
 

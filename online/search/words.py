@@ -11,6 +11,8 @@ from typing import Final
 import numpy as np
 
 from feature_store.language.words import terms_of_phrase
+from online.columns import distinct, sums
+from online.offering.allowed import contains
 from online.offering.attributes import Attributes, Words
 from online.search.reading import Part, QueryReader
 from online.search.relevance import shown
@@ -30,6 +32,9 @@ UNKNOWN_WEIGHT: Final = 0.5
 
 HEAD: Final = 1.3
 """The last part says what a thing is, in both languages: chocolate milk is milk."""
+
+COMMON: Final = 20_000
+"""A part that more items have brings none where another part is rarer; it still counts."""
 
 PAIR: Final = 0.5
 PRIOR: Final = np.float32(0.03)
@@ -52,62 +57,71 @@ class SearchWords:
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items that have most of the search; nothing where none has a word of it."""
         parts = self.reader.read(query.request.query).parts
-        shares = self._shares(parts) if parts else NO_SCORES
-        num_items = len(shares)
-        if not shares.any():
+        having, shares = self._shares(parts)
+        if not len(having):
             return NOTHING
+        num_items = len(self.attributes)
 
         def rate(items: Indexes) -> Scores:
-            rated: Scores = shares[np.minimum(items, num_items - 1)]
+            place = np.minimum(np.searchsorted(having, items), len(having) - 1)
+            rated = np.where(having[place] == items, shares[place], np.float32(0))
             return np.where(items < num_items, rated, np.float32(np.nan))
 
         if not limit:
             return Found(NO_ITEMS, NO_SCORES, rate)
-        items = np.flatnonzero(shares).astype(np.int32)
-        found = top_allowed(query, items, shares[items], limit)
+        found = top_allowed(query, having, shares, limit)
         return Found(found.items, found.scores, rate)
 
     def reasons(self, query: Query, items: Indexes) -> list[Reason]:
         """What was searched for."""
         return [Reason("for_search", {"query": shown(query)})] * len(items)
 
-    def _shares(self, parts: tuple[Part, ...]) -> Scores:
-        """How much of the search each item has, from 0 to 1; shape (items,)."""
-        total = np.zeros(len(self.attributes), np.float32)
+    def _shares(self, parts: tuple[Part, ...]) -> tuple[Indexes, Scores]:
+        """The items that have something of the search, sorted, and how much of it, up to 1."""
+        if not parts:
+            return NO_ITEMS, NO_SCORES
         head = next((part for part in reversed(parts) if not part.is_pair), parts[-1])
-        sum_weights = 0.0
-        for part in parts:
-            degree = self._degrees(part)
-            num_having = int(np.count_nonzero(degree))
-            if part.is_pair:
-                total += np.float32(PAIR) * degree
-                sum_weights += PAIR if num_having else 0.0
-                continue
-            weight = self._weight(num_having) * (HEAD if part is head else 1.0)
-            total += np.float32(weight) * degree
-            sum_weights += weight
-        total /= np.float32(sum_weights)
-        having = total > 0
-        total[having] = (1 - PRIOR) * total[having] + PRIOR * self.prior[having]
-        return total
+        found = _without_common([self._degrees(part) for part in parts])
+        weights = [
+            self._weight(part, one.num_having) * (HEAD if part is head else 1.0)
+            for part, one in zip(parts, found, strict=True)
+        ]
+        weighted = [
+            one.degrees * np.float32(weight / sum(weights))
+            for one, weight in zip(found, weights, strict=True)
+        ]
+        items = np.concatenate([one.items for one in found])
+        having, shares = sums(items, np.concatenate(weighted))
+        return having, (1 - PRIOR) * shares + PRIOR * self.prior[having]
 
-    def _degrees(self, part: Part) -> Scores:
-        """How far each item has a part, from 0 to 1; shape (items,)."""
-        degree = np.zeros(len(self.attributes), np.float32)
-        for phrase in part.phrases:
-            degree[self._having(phrase)] = TEXT_ONLY if part.is_named else np.float32(1)
-        for path in part.paths:
-            nodes = self.attributes.subtree(path)
-            if nodes is not None:
-                first, end = self.shelves.starts[nodes[0]], self.shelves.starts[nodes[1]]
-                degree[self.shelves.order[first:end]] = 1
-        for brand in part.brands:
-            place = bisect_left(self.attributes.brands, brand)
-            if place < len(self.attributes.brands) and self.attributes.brands[place] == brand:
-                degree[self.attributes.brand == place] = 1
-        for tag in part.tags:
-            degree[items_having(self.attributes.tags, tag)] = 1
-        return degree
+    def _degrees(self, part: Part) -> "_Having":
+        """The items that have a part."""
+        postings = [some for phrase in part.phrases if len(some := self._having(phrase))]
+        texts = postings[0] if len(postings) == 1 else distinct(*postings)
+        if not part.is_named:
+            return _Having(texts, np.ones(len(texts), np.float32), len(texts))
+        named = distinct(
+            *map(self._below, part.paths),
+            *map(self._of_brand, part.brands),
+            *(items_having(self.attributes.tags, tag) for tag in part.tags),
+        )
+        items = distinct(texts, named)
+        degrees = np.where(contains(named, items), np.float32(1), TEXT_ONLY)
+        return _Having(items, degrees, len(items))
+
+    def _below(self, path: str) -> Indexes:
+        """The items on a shelf and below it that are sold."""
+        nodes = self.attributes.subtree(path)
+        if nodes is None:
+            return NO_ITEMS
+        first, end = self.shelves.starts[nodes[0]], self.shelves.starts[nodes[1]]
+        return self.shelves.order[first:end]
+
+    def _of_brand(self, brand: str) -> Indexes:
+        place = bisect_left(self.attributes.brands, brand)
+        if place == len(self.attributes.brands) or self.attributes.brands[place] != brand:
+            return NO_ITEMS
+        return np.flatnonzero(self.attributes.brand == place).astype(np.int32)
 
     def _having(self, phrase: str) -> Indexes:
         """The items in whose texts a phrase stands."""
@@ -119,13 +133,40 @@ class SearchWords:
             found = np.intersect1d(found, items_having(text, term), assume_unique=True)
         return found
 
-    def _weight(self, num_having: int) -> float:
+    def _weight(self, part: Part, num_having: int) -> float:
         """What a part weighs by how many items have it: its idf as a share of the most."""
+        if part.is_pair:
+            return PAIR if num_having else 0.0
         if not num_having:
             return UNKNOWN_WEIGHT
         num_items = len(self.attributes)
         idf = np.log1p((num_items - num_having + 0.5) / (num_having + 0.5))
         return LEAST_WEIGHT + (1 - LEAST_WEIGHT) * float(idf / np.log1p(2.0 * num_items))
+
+
+@dataclass(frozen=True, slots=True)
+class _Having:
+    """Items that have a part, sorted, how far each has it, up to 1, and how many have it in all."""
+
+    items: Indexes
+    degrees: Scores
+    num_having: int
+
+
+def _without_common(found: list[_Having]) -> list[_Having]:
+    """The same, but what very many items have only where they have a rarer part too."""
+    rare = [one.items for one in found if 0 < len(one.items) <= COMMON]
+    if not rare or all(len(one.items) <= COMMON for one in found):
+        return found
+    items = distinct(*rare)
+    return [one if len(one.items) <= COMMON else _among(one, items) for one in found]
+
+
+def _among(one: _Having, items: Indexes) -> _Having:
+    """The part on these items alone."""
+    place = np.minimum(np.searchsorted(one.items, items), len(one.items) - 1)
+    has = one.items[place] == items
+    return _Having(items[has], one.degrees[place[has]], one.num_having)
 
 
 def items_having(words: Words, word: str) -> Indexes:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 
 from aisle.bundle.v1 import bundle_pb2
+from aisle.v1 import recommendation_pb2
 from feature_store.bundle import open_bundle
 from feature_store.catalog_log import Change, Outcome, open_catalog_log
 from feature_store.errors import EncoderError
@@ -27,19 +29,21 @@ from offline.dataset import Dataset, Purchases
 from offline.item_texts import centres
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, Recipe
+from online.completion import complete
 from online.delta.intake import CatalogIntake
 from online.engine import Engine
 from online.explain import reasons
 from online.explain.explaining import Verdict
 from online.feedback.changes import apply
+from online.known import Known
 from online.offering.rules import read_rules
 from online.offering.shop import Shop
 from online.placements import PLACEMENTS
 from online.search.meaning import SearchMeaning, WaitingEncoder
 from online.search.reading import QueryReader
 from online.snapshot import Snapshot, open_snapshot
-from online.types import Cause, Degraded, PurchaseMode, Request, Slate
-from tests.online.serving import Caller, degraded, ids
+from online.types import Cause, Degraded, PurchaseMode, Request, Slate, SlateItem
+from tests.online.serving import TIMEOUT_S, Caller, degraded, ids
 from tests.worlds import HORIZON_TIME, KEY, item_id
 
 SHELVES = {
@@ -221,7 +225,46 @@ def test_without_the_encoder_words_go_on(snapshot: Snapshot, store: MemoryStore)
     assert slate.degraded == (Degraded("source.search_meaning", Cause.FAILED),)
     assert paths(slate)[:5] == ["Dairy > Cheese"] * 5
     unknown = engine.recommend(request("qzxv", 3))
-    assert not any("unmatched_query" in item.reason.parameters for item in unknown.items)
+    assert not any(told(item) for item in unknown.items)
+
+
+def test_common_words_count_and_bring_nothing(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert snapshot.product_search is not None
+    words = snapshot.product_search.words
+    query, _ = complete(snapshot, request("dairy milk"), Known())
+    everything = words.retrieve(query, 25)
+    monkeypatch.setattr("online.search.words.COMMON", 9)  # ten products are dairy
+    rare = words.retrieve(query, 25)
+    shares = dict(zip(everything.items.tolist(), everything.scores.tolist(), strict=True))
+    assert {TITLES[item] for item in rare.items} == {
+        title
+        for title, path in zip(TITLES, PATHS, strict=True)
+        if "milk" in f"{title} {path}".lower().split() or path.endswith("Milk")
+    }
+    assert rare.scores.tolist() == [shares[item] for item in rare.items.tolist()]
+    assert len(rare.items) < len(everything.items)
+
+
+def test_what_would_be_late_is_left_out_and_named(engine: Engine) -> None:
+    late = engine.recommend(request("cheese", 3), deadline_s=perf_counter() - 1)
+    skipped = {one.stage for one in late.degraded if one.cause is Cause.SKIPPED}
+    assert {"source.search_words", "source.search_meaning"} <= skipped
+    assert len(late.items) == 10
+    assert not any(told(item) for item in late.items)
+
+
+def test_what_sells_is_answered_without_a_word_of_the_search(engine: Engine) -> None:
+    stuck = Degraded("engine", Cause.FAILED)
+    slate = engine.recommend_popular(request("cheese", 3), stuck)
+    assert len(slate.items) == 10
+    assert not any(told(item) for item in slate.items)
+
+
+def told(item: SlateItem) -> bool:
+    """Whether the reason speaks of a search."""
+    return item.reason.code == "for_search" or "unmatched_query" in item.reason.parameters
 
 
 def test_nobody_waits_while_the_encoder_is_loaded(bundle: Path, store: MemoryStore) -> None:
@@ -372,3 +415,16 @@ def test_blanks_are_no_search(read_only_server: Caller) -> None:
     ]
     assert ids(answers[0]) == ids(answers[1])
     assert not any("unmatched_query" in item.reason.parameters for item in answers[1].items)
+
+
+def test_explained_over_grpc(read_only_server: Caller) -> None:
+    asked = recommendation_pb2.RecommendRequest(
+        user_id="u02", placement="search_empty", context={"query": "odd thing 07"}
+    )
+    explained = read_only_server.recommendations.Explain(
+        recommendation_pb2.ExplainRequest(item_id=item_id(7), recommend=asked), timeout=TIMEOUT_S
+    )
+    assert explained.verdict == recommendation_pb2.ExplainResponse.VERDICT_SELECTED
+    assert explained.score_terms[0].name == "search"
+    assert {one.source: one.rank for one in explained.sources}["search_words"] == 1
+    assert explained.reason.code == "for_search"
