@@ -8,8 +8,9 @@ each query. `foreign` are searches for what the shop does not sell, and `nothing
 there.
 
 `share_of_ten`: the share of the first ten products that are right (of as many as there are, if
-fewer), with a 95% interval over queries; `first_right`: how often the first is; `p50_ms`: the time
-of a call. Nobody is known to ask, so that no taste helps or harms.
+fewer), with a 95% interval over queries; `first_right`: how often the first is; `degraded`: how
+often a stage was left out; `p50_ms`: the time of a call. Nobody is known to ask, so that no taste
+helps or harms.
 """
 
 import os
@@ -66,8 +67,9 @@ FOREIGN: Final = (
     *("房贷计算器", "冬季轮胎", "婚纱", "足球门票", "打印机驱动"),
 )
 
-Answer = Callable[[str], tuple[list[str], bool]]
-"""The categories of what is shown for a query, and whether it is said that nothing was found."""
+Answer = Callable[[str], tuple[list[str], bool, bool]]
+"""The categories of what is shown for a query, whether it is said that nothing was found, and
+whether a stage was left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,13 @@ def misspelt(case: Case, dice: np.random.Generator) -> Case | None:
 
 def judge(name: str, asked: Sequence[Case], answer: Answer) -> None:
     """Ask all and print one line."""
-    shares, firsts, nothing, times_ms = [], [], [], []
+    shares, firsts, nothing, degraded, times_ms = [], [], [], [], []
     for case in asked:
         started_s = perf_counter()
-        shown, is_nothing = answer(case.query)
+        shown, is_nothing, is_degraded = answer(case.query)
         times_ms.append(1_000 * (perf_counter() - started_s))
         nothing.append(is_nothing)
+        degraded.append(is_degraded)
         if case.right:
             shares.append(case.share(shown))
             firsts.append(shown[0] in case.right)
@@ -150,6 +153,7 @@ def judge(name: str, asked: Sequence[Case], answer: Answer) -> None:
         line["interval"] = [round(mean - error, 3), round(mean + error, 3)]
         line["first_right"] = round(float(np.mean(firsts)), 3)
     line["nothing_found"] = round(float(np.mean(nothing)), 3)
+    line["degraded"] = round(float(np.mean(degraded)), 3)
     line["p50_ms"] = round(float(np.median(times_ms)), 1)
     print(json.dumps(line, ensure_ascii=False), flush=True)
 
@@ -157,12 +161,13 @@ def judge(name: str, asked: Sequence[Case], answer: Answer) -> None:
 def over_grpc(client: Client) -> Answer:
     """Asks a server as a page would."""
 
-    def ask(query: str) -> tuple[list[str], bool]:
-        items = client.recommend(placement=PLACEMENT, page_size=NUM_SHOWN, query=query)
-        shown = items.response.items
+    def ask(query: str) -> tuple[list[str], bool, bool]:
+        answer = client.recommend(placement=PLACEMENT, page_size=NUM_SHOWN, query=query)
+        shown = answer.response.items
         return (
             [item.display.category for item in shown],
             all("unmatched_query" in item.reason.parameters for item in shown),
+            bool(answer.response.degraded),
         )
 
     return ask
@@ -172,12 +177,14 @@ def in_process(snapshot: Snapshot, time: int) -> Answer:
     """Asks an engine here."""
     engine = Engine(MemoryStore(), snapshot)
 
-    def ask(query: str) -> tuple[list[str], bool]:
+    def ask(query: str) -> tuple[list[str], bool, bool]:
         request = Request(time, PLACEMENT, page_size=NUM_SHOWN, query=query)
-        items = engine.recommend(request).items
+        slate = engine.recommend(request)
+        items = slate.items
         return (
             [snapshot.catalog.category[item.index] for item in items],
             all("unmatched_query" in item.reason.parameters for item in items),
+            bool(slate.degraded),
         )
 
     return ask

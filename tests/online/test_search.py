@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from aisle.bundle.v1 import bundle_pb2
-from aisle.v1 import recommendation_pb2
+from aisle.v1 import context_pb2, recommendation_pb2
 from feature_store.bundle import open_bundle
 from feature_store.catalog_log import Change, Outcome, open_catalog_log
 from feature_store.errors import EncoderError
@@ -419,7 +419,9 @@ def test_blanks_are_no_search(read_only_server: Caller) -> None:
 
 def test_explained_over_grpc(read_only_server: Caller) -> None:
     asked = recommendation_pb2.RecommendRequest(
-        user_id="u02", placement="search_empty", context={"query": "odd thing 07"}
+        user_id="u02",
+        placement="search_empty",
+        context=context_pb2.Context(query="odd thing 07"),
     )
     explained = read_only_server.recommendations.Explain(
         recommendation_pb2.ExplainRequest(item_id=item_id(7), recommend=asked), timeout=TIMEOUT_S
