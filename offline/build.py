@@ -107,7 +107,9 @@ def write_sources(
     if encoder is not None:
         _write_reading(writer, dataset, encoder)
     learns = role == bundle_pb2.ROLE_REFIT
-    write_learned(writer, dataset, learn_coupons(dataset, recipe.seed) if learns else None)
+    observed = recipe.acts_on_observed
+    found = learn_coupons(dataset, recipe.seed, acts_on_observed=observed) if learns else None
+    write_learned(writer, dataset, found)
     writer.json(TAKEN_IN_FILE, {"sequence": dataset.taken_in})
     for name, popularity in popular_lists(dataset, columns, recipe.popularity).items():
         _write_popularity(writer, name, popularity, available)

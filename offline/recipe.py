@@ -134,7 +134,8 @@ class Recipe:
     The half-lives are positions in `feature_store.state.HALF_LIVES_DAYS`: how fast own purchases
     fade, and how fast they do in the profile that the filters see. `ranker` None: candidates are
     blended by the weights of the placement. `understands`: what serves also learns to understand
-    shoppers, in English and Chinese. `encoder` makes texts vectors: `embedded`, or the folder of a
+    shoppers, in English and Chinese. `acts_on_observed`: uplift of coupons serves also where no
+    lots decided who could have them. `encoder` makes texts vectors: `embedded`, or the folder of a
     sentence-transformers model.
     """
 
@@ -151,6 +152,7 @@ class Recipe:
     repeat_half_life: int = HALF_LIVES_DAYS.index(60.0)
     profile_half_life: int = HALF_LIVES_DAYS.index(150.0)
     understands: bool = False
+    acts_on_observed: bool = False
     encoder: str = "embedded"
 
     def with_cut(self, cut_time: int) -> "Recipe":

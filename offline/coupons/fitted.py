@@ -65,6 +65,22 @@ class Sum:
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class Clipped:
+    """A model that is asked of nothing but what it has seen: columns between `low` and `high`.
+
+    Shape (d,) each. What lies outside is taken for the nearest that was seen.
+    """
+
+    low: Floats
+    high: Floats
+    model: Predict
+
+    def __call__(self, features: Floats) -> Floats:
+        """See `Predict`."""
+        return self.model(np.clip(features, self.low, self.high))
+
+
 def of_steps(model: Pipeline, *, is_logistic: bool) -> Predict:
     """A fitted pipeline; a line in the columns as they are given, where it is no more than that."""
     if len(model) > 2:  # products of columns

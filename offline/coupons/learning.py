@@ -39,8 +39,10 @@ class CouponModels:
     trees: lgb.Booster | None = None
 
 
-def learn_coupons(dataset: Dataset, seed: int) -> CouponModels | None:
-    """Learn from campaigns of the past; None for a shop without coupons.
+def learn_coupons(
+    dataset: Dataset, seed: int, *, acts_on_observed: bool = False
+) -> CouponModels | None:
+    """Learn from campaigns of the past; None for a shop without coupons. See `learn_uplift`.
 
     With too few redemptions the base rates serve, and limits have neither price nor demand if
     nothing else asks for them.
@@ -51,7 +53,7 @@ def learn_coupons(dataset: Dataset, seed: int) -> CouponModels | None:
     rates = rates_at(dataset, goods, dataset.horizon_time)
     examples = past_examples(dataset, 0, dataset.horizon_time)
     trees = fit_redemption(examples, seed)
-    uplift = learn_uplift(dataset, goods, seed)
+    uplift = learn_uplift(dataset, goods, seed, acts_on_observed=acts_on_observed)
     served = None if uplift.model is None else UPLIFT
     learned = Learned(uplift=served, visits=visits_by_hour(dataset))
     redemption = None if trees is None else Trees(trees)

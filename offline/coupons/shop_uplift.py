@@ -5,7 +5,9 @@ that serving computes, of the coupon of the campaign that fits the user best as 
 then; the outcome is whether anything was bought in the days after. Each half of the users is judged
 by what was chosen and learned from the other, and the learner serves only if the whole 95% interval
 of its Qini is above that of random ranking, and there are people enough. Users are drawn whole,
-since one may be in several campaigns.
+since one may be in several campaigns. Where no lots were drawn the Qini rests on the same weights
+as the learner and cannot tell whether they are right, so what was learned is told, and serves only
+if the recipe says so. What serves is asked of nothing beyond the features that the log had.
 
 Not everybody who could be shown an offer is: the effect on who could is divided by the share that
 was (Bloom 1984), as serving asks what showing does. It is the same for all, since who would have
@@ -24,7 +26,7 @@ from feature_store.coupon_features import COUPON_FEATURES, best_fitting
 from feature_store.coupons import UPLIFT_REPORT, Model
 from offline.coupons.choice import choose_learner
 from offline.coupons.examples import Goods, Histories, rates_at
-from offline.coupons.fitted import Predict, Sum
+from offline.coupons.fitted import Clipped, Predict, Sum
 from offline.coupons.observational import BALANCED, weigh
 from offline.coupons.qini import interval, rank, resamples
 from offline.coupons.trial import Floats, Trial
@@ -46,6 +48,7 @@ MIN_SHOWN: Final = 0.05
 NUM_RESAMPLES: Final = 200
 
 
+NO_LOTS: Final = "no lots were drawn, and the recipe does not say acts_on_observed."
 NOT_ABOVE: Final = "its Qini is not above that of random ranking beyond chance."
 NO_LOG: Final = (
     "there is no log of who was shown coupons and who was not; a campaign's hold_out makes one."
@@ -99,17 +102,25 @@ class ShopUplift:
     model: Predict | None = None
 
 
-def learn_uplift(dataset: Dataset, goods: Goods, seed: int) -> ShopUplift:
-    """What the dataset's offers say of uplift; without a model what served before still serves."""
+def learn_uplift(
+    dataset: Dataset, goods: Goods, seed: int, *, acts_on_observed: bool = False
+) -> ShopUplift:
+    """What the dataset's offers say of uplift; without a model what served before still serves.
+
+    Of a log without lots the learner serves only if the shop `acts_on_observed` effects.
+    """
     log = _as_log(dataset, goods, seed)
     if isinstance(log, UpliftReport):
         return ShopUplift(log)
     report = _judged(log, seed)
+    if report.is_served and not (log.trial.is_randomised or acts_on_observed):
+        return ShopUplift(replace(report, is_served=False, reason=f"{NO_LOTS} {report.reason}"))
     if not report.is_served:
         return ShopUplift(report)
-    choice = choose_learner(log.trial, seed=seed)
-    shown = replace(report, learner=choice.name)
-    return ShopUplift(shown, Sum(((1.0 / report.shown_share, choice.uplift),)))
+    choice, features = choose_learner(log.trial, seed=seed), log.trial.features
+    showing = Sum(((1.0 / report.shown_share, choice.uplift),))
+    model = Clipped(features.min(axis=0), features.max(axis=0), showing)
+    return ShopUplift(replace(report, learner=choice.name), model)
 
 
 @dataclass(frozen=True, slots=True)

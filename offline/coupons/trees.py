@@ -40,10 +40,14 @@ def tree_node(booster: lgb.Booster, output: str) -> NodeProto:
 
 
 def as_model(
-    nodes: Sequence[NodeProto], constants: Sequence[TensorProto], num_features: int, output: str
+    nodes: Sequence[NodeProto],
+    constants: Sequence[TensorProto],
+    num_features: int,
+    output: str,
+    source: str = "features",
 ) -> bytes:
-    """A model of these nodes from `features` (n, features) to `output` (n, 1)."""
-    shapes = ("features", [None, num_features]), (output, [None, 1])
+    """A model of these nodes from `source` (n, features) to `output` (n, 1)."""
+    shapes = (source, [None, num_features]), (output, [None, 1])
     inputs, outputs = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes
     )

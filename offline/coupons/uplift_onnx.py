@@ -10,14 +10,14 @@ from itertools import count
 import numpy as np
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from offline.coupons.fitted import Line, Predict, Sum, Trees
+from offline.coupons.fitted import Clipped, Line, Predict, Sum, Trees
 from offline.coupons.trees import as_model, tree_node
 
 OUTPUT = "uplift"
 
 
 def uplift_to_onnx(model: Predict, num_features: int) -> bytes:
-    """A model from `features` (n, features) to `uplift` (n, 1).
+    """A model from `features` (n, features) to `uplift` (n, 1), from `given` if it is clipped.
 
     Raises ValueError for a model that is not made of lines and trees.
     """
@@ -25,6 +25,14 @@ def uplift_to_onnx(model: Predict, num_features: int) -> bytes:
     nodes: list[NodeProto] = []
     constants: list[TensorProto] = []
     parts: list[str] = []
+    source = "features"
+    if isinstance(model, Clipped):
+        source = "given"
+        bounds = (("low", model.low), ("high", model.high))
+        constants += [numpy_helper.from_array(row.astype(np.float32), name) for name, row in bounds]
+        nodes.append(helper.make_node("Max", [source, "low"], ["raised"]))
+        nodes.append(helper.make_node("Min", ["raised", "high"], ["features"]))
+        model = model.model
     for weight, part in flat(model, 1.0):
         name = f"part_{next(numbers)}"
         added, value = _line(part, name) if isinstance(part, Line) else _trees(part, name)
@@ -33,7 +41,7 @@ def uplift_to_onnx(model: Predict, num_features: int) -> bytes:
         constants += [*value, factor]
         parts.append(name)
     nodes.append(helper.make_node("Sum", parts, [OUTPUT]))
-    return as_model(nodes, constants, num_features, OUTPUT)
+    return as_model(nodes, constants, num_features, OUTPUT, source)
 
 
 def flat(model: Predict, weight: float) -> Iterator[tuple[float, Line | Trees]]:

@@ -15,6 +15,7 @@ from feature_store.store import MemoryStore
 from offline.coupons.examples import read_goods
 from offline.coupons.shop_uplift import (
     MIN_GROUP,
+    NO_LOTS,
     NOT_ABOVE,
     UPLIFT,
     UPLIFT_FILE,
@@ -158,10 +159,15 @@ def test_without_lots_it_is_weighted_and_said_plainly(tmp_path: Path) -> None:
     assert "Not a randomised estimate" in found.report.statement()
     truth = float(np.mean(list(TRUE_UPLIFT.values())))
     assert abs(found.report.effect - truth) < 0.05 < abs(naive - truth)
-    if found.model is not None:
-        own = offer_features(dataset, read_goods(dataset), offers)
-        predicted, is_own = found.model(own), own[:, 1] > 0
-        assert predicted[~is_own].mean() > predicted[is_own].mean() + 0.1
+    assert found.model is None, "nobody said that it may serve"
+    assert NO_LOTS in found.report.statement()
+    trusted = learn_uplift(dataset, read_goods(dataset), seed=7, acts_on_observed=True)
+    assert trusted.report.is_served
+    assert trusted.model is not None
+    assert "Not a randomised estimate" in trusted.report.statement()
+    features = offer_features(dataset, read_goods(dataset), offers)
+    predicted, is_own = trusted.model(features), features[:, 1] > 0
+    assert predicted[~is_own].mean() > predicted[is_own].mean() + 0.1
 
 
 def test_nothing_of_after_the_horizon_is_in_the_log(shop: Path) -> None:

@@ -5,6 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from offline.coupons.choice import CANDIDATES, SHRUNK, fit_blend, hedged
+from offline.coupons.fitted import Clipped
 from offline.coupons.responses import Boosting, Logistic
 from offline.coupons.uplift import LEARNERS, OneModel
 from offline.coupons.uplift_onnx import uplift_to_onnx
@@ -22,6 +23,20 @@ def test_what_could_serve_is_written_exactly(name: str) -> None:
     expected = model(judged.astype(np.float64))
     assert expected.std() > 0.01
     np.testing.assert_allclose(served[:, 0], expected, atol=1e-5)
+
+
+def test_what_was_never_seen_is_taken_for_the_nearest_that_was() -> None:
+    learned = draw_world(2_000, 4).trial
+    fitted = fit_blend(learned, LEARNERS, hedged(CANDIDATES["DR-learner boosting"]))
+    low, high = learned.features.min(axis=0), np.array([0.5, 1.0, 9.0])
+    model = Clipped(low, high, fitted)
+    far = np.array([[99.0, -99.0, 0.0], [0.5, low[1], 0.0], [0.1, 0.2, 0.3]], np.float32)
+    session = ort.InferenceSession(uplift_to_onnx(model, 3))
+    (given,) = session.get_inputs()
+    served = session.run(None, {given.name: far})[0][:, 0]
+    assert served[0] == pytest.approx(served[1], abs=1e-6)
+    np.testing.assert_allclose(served, model(far.astype(np.float64)), atol=1e-5)
+    assert served[2] == pytest.approx(fitted(far[2:].astype(np.float64))[0], abs=1e-5)
 
 
 def test_what_is_no_sum_of_lines_and_trees_is_refused() -> None:
