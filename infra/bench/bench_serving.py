@@ -1,9 +1,10 @@
 """`make bench-serving`: what one worker gives over a shop of a million products, as JSON lines.
 
 The real server and an echo server of the same contract are driven by the same loads in turns,
-so that what the machine does to one it does to the other. Each round prints a line, the last
-line holds the medians. It knows the server from outside only: its command line, its contract
-and the pointer that it follows.
+so that what the machine does to one it does to the other. The bundle has a ranker of the usual
+size, unless told otherwise. Each round prints a line, the last line holds the medians. It knows the
+server from outside only: its command line, its contract, its metrics and the pointer that it
+follows.
 """
 
 import argparse
@@ -28,18 +29,14 @@ from infra.bench.processes import (
     echoing,
     environment,
     family,
+    free_address,
     private_bytes,
     serving,
 )
-from infra.bench.shop import (
-    Shop,
-    add_arguments,
-    from_arguments,
-    point_to,
-    read_shop,
-    second_bundle,
-    user_id,
-)
+from infra.bench.ranked import as_champion
+from infra.bench.scraping import Work
+from infra.bench.shop import Shop, add_arguments, from_arguments, point_to, user_id
+from infra.bench.twins import second_bundle
 
 FIRST_RATE: Final = 100.0
 LAST_RATE: Final = 20_000.0
@@ -47,6 +44,9 @@ GROWTH: Final = 1.6
 NUM_BISECTIONS: Final = 3
 PROBE_SECONDS: Final = 3.0
 SATURATED_P50_MS: Final = 25.0
+HEARTBEATS_S: Final = 1.5
+"""What the server counts is seen from outside a moment later."""
+
 MIB: Final = 1 << 20
 
 
@@ -93,16 +93,24 @@ def _keeps_up(served: Served, plan: Plan, rate: float) -> bool:
 
 def measure(shop: Shop, plan: Plan, report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """The figures of one worker beside the echo server."""
-    with serving(shop.home) as ours:
+    metrics = free_address()
+    with serving(shop.home, "--metrics-address", metrics) as ours:
         reply = ours.ask(user_id(0)).SerializeToString()
         with echoing(reply, shop.home) as echo:
             qps = saturating_rate(ours, plan)
             echo_qps = saturating_rate(echo, plan)
+            before = _work(metrics)
             rounds = _alternate(ours, echo, qps / 2, plan, report)
-        figures = _figures(qps, echo_qps, rounds)
+        figures = _figures(qps, echo_qps, rounds) | _work(metrics).since(before)
         figures |= {"ready_s": round(ours.ready_s, 3), "reply_bytes": len(reply)}
         report(figures)
         return figures | _swaps(shop, ours, qps / 4, plan)
+
+
+def _work(metrics_address: str) -> Work:
+    """What the server has done until now."""
+    time.sleep(HEARTBEATS_S)
+    return Work.of(metrics_address)
 
 
 def _alternate(
@@ -232,15 +240,16 @@ def main() -> int:
     """Build the shop if needed, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
+    parser.add_argument("--plain", action="store_true", help="without a ranker")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a round (%(default)s)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        shop = read_shop(from_arguments(args).home)
-        plan = Plan(min(shop.num_users, 100_000), args.rounds, args.seconds)
-        figures = measure(shop, plan, _print)
-        _print(figures | {"second_worker_mb": second_worker_mb(shop, plan)})
+        with as_champion(from_arguments(args), is_plain=args.plain) as shop:
+            plan = Plan(min(shop.num_users, 100_000), args.rounds, args.seconds)
+            figures = measure(shop, plan, _print) | {"is_ranked": not args.plain}
+            _print(figures | {"second_worker_mb": second_worker_mb(shop, plan)})
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -94,7 +94,7 @@ def echoing(reply: bytes, folder: Path) -> Iterator[Served]:
 @contextmanager
 def _running(command: tuple[str, ...], log: Path, variables: Mapping[str, str]) -> Iterator[Served]:
     """A server on a free port, stopped on leaving. BenchError when it does not answer."""
-    address = f"{LOOPBACK}:{_free_port()}"
+    address = free_address()
     with log.open("w") as file:
         started_s = perf_counter()
         process = subprocess.Popen(
@@ -122,10 +122,11 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}", **variables}
 
 
-def _free_port() -> int:
+def free_address() -> str:
+    """Where nobody listens now, on this machine."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+        return f"{LOOPBACK}:{probe.getsockname()[1]}"
 
 
 def _wait_until_it_listens(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:

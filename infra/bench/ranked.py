@@ -4,17 +4,20 @@ What the network says does not matter here, what it costs does: all features are
 layers run. The files are those of the shop's bundle, linked.
 """
 
-import os
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from aisle.bundle.v1 import bundle_pb2
-from feature_store.bundle import BundleWriter, open_bundle
 from feature_store.pointer import serving_folder
 from feature_store.ranking import FEATURES_FILE, MODEL_FILE, RATED_SOURCES, feature_names
-from infra.bench.shop import Shop
+from infra.bench.shop import Shop, point_to
+from infra.bench.twins import twin_of
 from offline.models.ranker import Lessons, fit_ranker
 from offline.progress import QUIET
 from offline.recipe import RankerConfig
@@ -25,26 +28,30 @@ LEARNING: Final = RankerConfig(num_trees=4, num_epochs=1, negative_share=1.0)
 
 
 def ranked_bundle(shop: Shop) -> Path:
-    """The shop's bundle with a ranker, made at the first use."""
-    noted = shop.home / "ranked"
+    """The shop's bundle with a ranker, made at the first use and when its features change."""
+    noted, names = shop.home / "ranked", list(feature_names(RATED_SOURCES))
     if noted.exists():
-        return serving_folder(shop.home) / noted.read_text()
-    first = open_bundle(shop.bundle, verify=False)
-    with BundleWriter(serving_folder(shop.home)) as writer:
-        for name in first.manifest.files:
-            os.link(shop.bundle / name, writer.file(name))
-        writer.data(MODEL_FILE, _network())
-        writer.json(FEATURES_FILE, list(feature_names(RATED_SOURCES)))
-        twin = writer.commit(
-            horizon_time=first.horizon_time,
-            seed=first.manifest.seed,
-            recipe=dict(first.manifest.recipe),
-            role=bundle_pb2.ROLE_REFIT,
-            num_items=dict(first.manifest.num_items),
-            code_revision=first.manifest.code_revision,
-        )
-    noted.write_text(twin.directory.name)
-    return twin.directory
+        twin = serving_folder(shop.home) / noted.read_text()
+        if json.loads((twin / FEATURES_FILE).read_bytes()) == names:
+            return twin
+    more = {MODEL_FILE: _network(), FEATURES_FILE: json.dumps(names).encode()}
+    twin = twin_of(shop, bundle_pb2.ROLE_REFIT, more)
+    noted.write_text(twin.name)
+    return twin
+
+
+@contextmanager
+def as_champion(shop: Shop, *, is_plain: bool) -> Iterator[Shop]:
+    """The shop with the bundle that is measured for its champion, with a ranker or `is_plain`.
+
+    Its own bundle is the champion again on leaving.
+    """
+    measured = shop if is_plain else replace(shop, bundle=ranked_bundle(shop))
+    point_to(measured, measured.bundle)
+    try:
+        yield measured
+    finally:
+        point_to(shop, shop.bundle)
 
 
 def _network() -> bytes:

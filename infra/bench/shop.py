@@ -9,11 +9,9 @@ import argparse
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aisle.bundle.v1 import bundle_pb2
-from feature_store.bundle import Bundle, BundleWriter
+from feature_store.bundle import Bundle
 from feature_store.features import EventBatch, update
 from feature_store.ids import Pseudonymizer, hash64_many, load_key
 from feature_store.pointer import CHAMPION, Pointer, serving_folder, write_pointer
@@ -100,9 +98,7 @@ def open_shop(size: Size, parent: Path, progress: Progress) -> Shop:
     if not (home / DESCRIPTION).exists():
         draft = home.with_name(f".draft-{home.name}-{os.getpid()}")
         try:
-            # In a process of its own, whose memory is not there while others are measured.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                pool.submit(_make, size, draft, progress).result()
+            _make(size, draft, progress)
             draft.rename(home)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -123,25 +119,6 @@ def fingerprint(size: Size) -> str:
         for path in sorted(ROOT.glob(pattern)):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def second_bundle(shop: Shop) -> Path:
-    """A bundle beside the shop's with the same content in files of its own, and another id."""
-    from feature_store.bundle import open_bundle
-
-    first = open_bundle(shop.bundle, verify=False)
-    with BundleWriter(serving_folder(shop.home)) as writer:
-        for name in first.manifest.files:
-            shutil.copyfile(shop.bundle / name, writer.file(name))
-        twin = writer.commit(
-            horizon_time=first.horizon_time,
-            seed=first.manifest.seed,
-            recipe=dict(first.manifest.recipe),
-            role=bundle_pb2.ROLE_JUDGED,
-            num_items=dict(first.manifest.num_items),
-            code_revision=first.manifest.code_revision,
-        )
-    return twin.directory
 
 
 def point_to(shop: Shop, bundle: Path, version: int = 1) -> None:

@@ -11,8 +11,9 @@ from feature_store.state import UserState, state_key
 from feature_store.store import open_store
 from infra.bench import shop as shops
 from infra.bench.catalogue import NUM_STYLES, Catalogue, draw_catalogue
-from infra.bench.shop import Shop, open_shop, point_to, second_bundle, user_id
+from infra.bench.shop import Shop, open_shop, point_to, user_id
 from infra.bench.simulation import SHARE_REPEATS, History, simulate
+from infra.bench.twins import second_bundle
 from offline.progress import QUIET
 from tests.infra.conftest import SIZE
 
