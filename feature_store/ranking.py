@@ -39,6 +39,7 @@ AFFINITY_HALF_LIFE: Final = HALF_LIVES_DAYS.index(90.0)
 ACTIVITY_HALF_LIFE_DAYS: Final = 30.0
 
 FEATURE_HALF_LIVES: Final = tuple(HALF_LIVES_DAYS.index(days) for days in (10.0, 30.0, 90.0, 270.0))
+_FEATURE_ROWS: Final = np.array(FEATURE_HALF_LIVES)
 
 PAIR_FEATURES: Final = (
     "count_log",
@@ -165,7 +166,7 @@ def history_at(state: UserState, index: NDArray[np.int32], time: int) -> History
     """The user's history; `index` is the item index of each row of `state.items`, or -1."""
     kept = (index >= 0).nonzero()[0]
     kept = kept[index[kept].argsort(kind="stable")]
-    return history_of(state.items[kept], index[kept], time)
+    return history_of(state.items.take(kept), index.take(kept), time)
 
 
 def history_of(rows: Rows, items: NDArray[np.int32], time: int) -> History:
@@ -193,7 +194,7 @@ def ranking_features(
     out = np.empty((len(items), USER.stop + 2 * len(scores)), np.float32)
     num_baskets = np.full(len(history.items), state.totals["num_baskets"][0], np.float64)
     fill_features(out, columns, items, history, num_baskets, place, known, time)
-    _group_features(out[:, GROUP], history, columns.groups, items)
+    out[:, GROUP] = _group_features(history, columns.groups, items)
     out[:, USER] = _user_features(state, history, time)
     out[:, USER.stop : USER.stop + len(scores)] = scores.T
     out[:, USER.stop + len(scores) :] = _capped_ranks(scores, out[:, 0] > 0).T
@@ -216,10 +217,10 @@ def fill_features(
     `num_baskets` is how often the owner of each row of the history has bought anything.
     """
     item = out[:, ITEM]
-    item[:] = columns.values[items]
+    item[:] = columns.values.take(items, 0)
     item_gap = item[:, ITEM_FEATURES.index("item_gap")]
     _pair_features(out[:, PAIR], num_baskets, history, place, known, item_gap, time)
-    age_days = (time - columns.first_time[items]) / MICROSECONDS_PER_DAY
+    age_days = (time - columns.first_time.take(items)) / MICROSECONDS_PER_DAY
     out[:, DAYS] = np.minimum(age_days, NEVER_DAYS)[:, None]
 
 
@@ -229,8 +230,9 @@ def _places(
     """Where each of `items` is in the sorted `known`, and whether it is there."""
     if not len(known):
         return np.zeros(len(items), np.intp), np.zeros(len(items), bool)
-    place = np.minimum(np.searchsorted(known, items), len(known) - 1)
-    return place, known[place] == items
+    place = known.searchsorted(items)
+    np.minimum(place, len(known) - 1, out=place)
+    return place, known.take(place) == items
 
 
 def _pair_features(
@@ -253,7 +255,7 @@ def _pair_features(
     where = known.nonzero()[0]
     if len(where):
         own = _own_features(history, num_baskets, place[where], gap[where], time)
-        out[where, : own.shape[1]] = own
+        out[where] = own
 
 
 def _own_features(
@@ -262,41 +264,52 @@ def _own_features(
     place: NDArray[np.intp],
     item_gap: Floats,
     time: int,
-) -> Matrix:
+) -> Floats:
     """PAIR_FEATURES of what stands in the history at these places, shape (n, features)."""
-    rows, since = history.rows[place], history.days_since[place]
+    rows, since = history.rows.take(place), history.days_since.take(place)
     count = rows["count"].astype(np.float64)
-    first = np.full(len(place), NEVER_DAYS)
-    np.divide(time - rows["first_time"], MICROSECONDS_PER_DAY, out=first, where=count > 0)
-    gap = np.maximum(first - since, 0.0) + GAP_PRIOR * item_gap
-    gap /= GAP_PRIOR + np.maximum(count - 1.0, 0.0)
+    once = np.maximum(count, 1.0)
     num = len(FEATURE_HALF_LIVES)
-    own = np.empty((len(place), len(PAIR_FEATURES)), np.float32)
-    own[:, 0] = np.log1p(count)
-    own[:, 1 : num + 1] = np.log1p(history.decayed[place][:, FEATURE_HALF_LIVES])
-    own[:, num + 1] = since
-    own[:, num + 2] = first
-    own[:, num + 3] = gap
-    own[:, num + 4] = np.minimum(since / np.maximum(gap, 1e-6), MAX_DUE_RATIO)
-    own[:, num + 5] = since - gap
-    own[:, num + 6] = count / np.maximum(num_baskets[place], 1.0)
-    own[:, num + 7] = rows["quantity"] / np.maximum(count, 1.0)
-    own[:, num + 8] = rows["feedback"]
-    own[:, num + 9] = rows["engagement"]
-    return own
+    own = np.empty((len(PAIR_FEATURES), len(place)))
+    np.log1p(count, out=own[0])
+    np.log1p(history.decayed.take(place, 0).T[_FEATURE_ROWS], out=own[1 : num + 1])
+    own[num + 1], first, gap = since, own[num + 2], own[num + 3]
+    first[:] = NEVER_DAYS
+    np.divide(time - rows["first_time"], MICROSECONDS_PER_DAY, out=first, where=count > 0)
+    np.maximum(first - since, 0.0, out=gap)
+    gap += GAP_PRIOR * item_gap
+    gap /= once + (GAP_PRIOR - 1.0)
+    np.minimum(since / np.maximum(gap, 1e-6), MAX_DUE_RATIO, out=own[num + 4])
+    np.subtract(since, gap, out=own[num + 5])
+    np.divide(count, np.maximum(num_baskets[place], 1.0), out=own[num + 6])
+    np.divide(rows["quantity"], once, out=own[num + 7])
+    own[num + 8], own[num + 9] = rows["feedback"], rows["engagement"]
+    return own.T
 
 
-def _group_features(out: Matrix, history: History, groups: Codes, items: NDArray[np.int32]) -> None:
-    """GROUP_FEATURES: decayed purchases in the candidate's group, their share, days, breadth."""
+def _group_features(history: History, groups: Codes, items: NDArray[np.int32]) -> Matrix:
+    """GROUP_FEATURES: decayed purchases in the candidate's group, their share, days, breadth.
+
+    As `group_totals` has them, for one user.
+    """
     if not len(history.items):
-        out[:] = np.tile(NO_GROUP, len(GROUPS))
-        return
+        return np.tile(NO_GROUP, (len(items), len(GROUPS)))
     weight = history.decayed[:, AFFINITY_HALF_LIFE]
-    known, values = group_totals(history, groups[history.items], weight.sum())
-    row_of = np.zeros(known[-1] + 2, np.intp)  # row 0 is of what is not known
-    row_of[known] = np.arange(1, len(known) + 1)
-    rows = row_of[np.minimum(groups[items], known[-1] + 1)]
-    out[:] = np.concatenate((NO_GROUP[None], values))[rows].reshape(out.shape)
+    codes = groups.take(history.items, 0).ravel()
+    num_codes = int(codes.max()) + 1
+    total = np.bincount(codes, weight.repeat(len(GROUPS)), num_codes + 1)  # the last is of others
+    breadth = np.bincount(codes, minlength=num_codes + 1)
+    days = np.full(num_codes + 1, NEVER_DAYS)
+    np.minimum.at(days, codes, history.days_since.repeat(len(GROUPS)))
+    wanted = groups.take(items, 0).astype(np.intp)
+    np.minimum(wanted, num_codes, out=wanted)
+    decayed = total.take(wanted)
+    each = np.empty((len(items), len(GROUPS), len(NO_GROUP)), np.float32)
+    each[:, :, 0] = np.log1p(decayed)
+    each[:, :, 1] = decayed / max(float(weight.sum()), 1e-9)
+    each[:, :, 2] = days.take(wanted)
+    each[:, :, 3] = np.log1p(breadth.take(wanted))
+    return each.reshape(len(items), -1)
 
 
 def group_totals(

@@ -70,8 +70,8 @@ class Catalog:
             return np.zeros(0, np.int32)
         place = self.sorted_keys.searchsorted(keys)
         np.minimum(place, len(self.sorted_keys) - 1, out=place)
-        found = self.sorted_index[place]
-        found[self.sorted_keys[place] != keys] = -1
+        found = self.sorted_index.take(place)
+        found[self.sorted_keys.take(place) != keys] = -1
         return self._with_more(keys, found) if len(self.more_keys) else found
 
     def indexes_of(self, ids: Sequence[str]) -> Indexes:

@@ -28,7 +28,7 @@ def distinct(*parts: Indexes) -> Indexes:
 def positions(items: Indexes) -> tuple[Indexes, NDArray[np.intp]]:
     """All entries once, sorted, and where each of `items` stands among them; shape (n,)."""
     order = items.argsort()
-    ordered = items[order]
+    ordered = items.take(order)
     first = _firsts(ordered)
     place = np.empty(len(items), np.intp)
     place[order] = first.cumsum() - 1
@@ -61,7 +61,7 @@ def highest(items: Indexes, scores: NDArray[np.float32], limit: int) -> NDArray[
     first = len(scores) - limit
     order = scores.argpartition(first - 1)
     kept, last = order[first:], scores[order[first - 1]]
-    if np.minimum.reduce(scores[kept]) > last:
+    if np.minimum.reduce(scores.take(kept)) > last:
         return kept
     above, tied = (scores > last).nonzero()[0], (scores == last).nonzero()[0]
     tied = tied[items[tied].argsort()]

@@ -55,18 +55,19 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
     context, session, basket = (catalog.indexes_of(ids) for ids in named)
     visited = catalog.indexes_of_keys(known.recent_keys(request.request_time))
     shown = _shown(snapshot, placement.fatigue, known, request.request_time)
-    bought_items = owned[bought(state.items)]
+    history = history_at(state, owned, request.request_time)
+    own = history.items[history.bought]
     query = Query(
         request=request,
         num_wanted=min(num_places(request, placement.page_size), MAX_PAGE_SIZE),
         state=state,
         owned=owned,
-        session=distinct(session[session >= 0], visited[visited >= 0]),
-        context=context[context >= 0],
-        basket=basket[basket >= 0],
+        session=distinct(_held(session), _held(visited)),
+        context=_held(context),
+        basket=_held(basket),
         blocked=NO_ITEMS,
-        only=_only(request.purchase_mode, bought_items),
-        history=history_at(state, owned, request.request_time),
+        only=own if request.purchase_mode is PurchaseMode.REPEAT_ONLY else None,
+        history=history,
         not_new=NO_ITEMS,
         offer=_offer(snapshot, request, treatment),
         placement=placement,
@@ -74,8 +75,9 @@ def complete(snapshot: Snapshot, request: Request, known: Known) -> tuple[Query,
         visit=latest_first(session, visited),
         arm="" if treatment is None else treatment.label,
     )
-    blocked = blocking(catalog, query).values()
-    query = replace(query, blocked=distinct(*blocked), not_new=distinct(*blocked, bought_items))
+    blocked = distinct(*blocking(catalog, query).values())
+    not_new = distinct(blocked, own) if len(blocked) else own
+    query = replace(query, blocked=blocked, not_new=not_new)
     return query, _missing(named, (context, session, basket))
 
 
@@ -140,10 +142,9 @@ def latest_first(*parts: Indexes) -> Indexes:
     return np.array([item for item in dict.fromkeys(everything) if item >= 0], np.int32)
 
 
-def _only(mode: PurchaseMode, bought_items: Indexes) -> Indexes | None:
-    if mode is not PurchaseMode.REPEAT_ONLY:
-        return None
-    return np.unique(bought_items[bought_items >= 0])
+def _held(indexes: Indexes) -> Indexes:
+    """Those of items that the bundle holds."""
+    return indexes[indexes >= 0] if len(indexes) else indexes
 
 
 def _missing(named: Sequence[Sequence[str]], indexes: Sequence[Indexes]) -> tuple[str, ...]:

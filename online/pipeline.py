@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 LEFT_OUT_S: Final = 5.0
 """How long a stage that was far too slow is not tried again."""
 
+LEAST_S: Final = 1e-6
+"""A stage that usually takes less is estimated in steps of that."""
+
 FEW_OWNED: Final = 100
 """Who has bought fewer items gets more candidates that are new, so that there is enough to rank."""
 
@@ -61,6 +64,12 @@ class SizedSource:
     size: int
     size_new: int | None = None
     only_new: bool = False
+    stage: str = field(init=False)
+    """What answers call it when it is left out."""
+
+    def __post_init__(self) -> None:
+        """Name the stage after the source."""
+        object.__setattr__(self, "stage", f"source.{self.source.name}")
 
     def limit(self, query: Query) -> int:
         """How many candidates it may add to the answer to this query."""
@@ -69,11 +78,6 @@ class SizedSource:
         only_new = query.request.purchase_mode is PurchaseMode.NEW_ONLY
         is_light = len(query.history.items) < FEW_OWNED
         return self.size_new if only_new or is_light else self.size
-
-    @property
-    def stage(self) -> str:
-        """What answers call it when it is left out."""
-        return f"source.{self.source.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class StageTimes:
     def expected_s(self, stage: str, now_s: float) -> float:
         """How long the stage will take, as far as one knows."""
         usual_s = self.p95_s.get(stage, 0.0)
+        if not self._left_out:
+            return usual_s
         elapsed_s, until_s = self._left_out.get(stage, (0.0, 0.0))
         return max(usual_s, elapsed_s) if now_s < until_s else usual_s
 
@@ -119,10 +125,11 @@ class StageTimes:
         """Count one run of a stage. Late twice in a row is no accident: it is left out."""
         self.metrics.observe(elapsed_s, STAGE_DURATION, stage)
         usual_s = self.p95_s.get(stage, elapsed_s)
-        step_s = 0.1 * max(usual_s, 1e-6)
+        step_s = 0.1 * usual_s if usual_s > LEAST_S else 0.1 * LEAST_S
         self.p95_s[stage] = usual_s + step_s * (0.95 if elapsed_s > usual_s else -0.05)
         if not is_late:
-            self._late.pop(stage, None)
+            if self._late:
+                self._late.pop(stage, None)
             return
         self._late[stage] = self._late.get(stage, 0) + 1
         if self._late[stage] > 1:
@@ -154,15 +161,24 @@ class Attempts:
             self.times.skip(name)
             self.degraded.append(Degraded(name, Cause.SKIPPED))
             return default
-        return self.always(name, default, call, *args, **kwargs)
+        return self._run(now_s, name, default, call, *args, **kwargs)
 
     def always(
         self, name: str, default: T, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """The stage's result, however late it is; `default` when it fails."""
-        times = self.times
-        started_s = perf_counter()
-        thread = get_ident()
+        return self._run(perf_counter(), name, default, call, *args, **kwargs)
+
+    def _run(
+        self,
+        started_s: float,
+        name: str,
+        default: T,
+        call: Callable[P, T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        times, thread = self.times, get_ident()
         times.running[thread] = (name, started_s)
         try:
             result = call(*args, **kwargs)
@@ -254,7 +270,7 @@ def merge(found: Sequence[Found]) -> Candidates:
 
 def best(scores: Scores, limit: int) -> Selection:
     """The highest scores first; ties go to the lower index, which is the lower item id."""
-    positions = np.argsort(-scores, kind="stable")[:limit]
+    positions = (-scores).argsort(kind="stable")[:limit]
     return Selection(positions, np.ones(len(positions), np.float32))
 
 

@@ -49,7 +49,7 @@ def contains(sorted_items: Indexes, items: Indexes) -> Mask:
 def holds(allowed: AllowedSet, items: Indexes) -> Mask:
     """Which of `items` are in the set, shape of `items`."""
     if allowed.mask is not None:
-        return allowed.mask[items]
+        return allowed.mask.take(items)
     mask: Mask = (allowed.bits[items >> 3] >> (items & 7).astype(np.uint8)) & 1 != 0
     return mask
 

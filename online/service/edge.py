@@ -8,7 +8,7 @@ Who names neither a user nor a session is drawn for by a seed.
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from aisle.v1 import context_pb2, corpus_pb2, event_pb2, recommendation_pb2, slate_pb2
 from feature_store.events import Exposure
@@ -70,38 +70,42 @@ class Edge:
 
         Raises RequestError for fields that contradict each other.
         """
-        context = message.context
-        visit = [
-            (one.item_id, one.kind or event_pb2.EVENT_KIND_VIEW) for one in message.session_items
-        ]
-        kinds = [(item, KIND_OF_MESSAGE[kind]) for item, kind in visit]
-        unwelcome = [item for item, kind in kinds if kind in _UNWELCOME]
+        welcome, unwelcome = _visited(message) if message.session_items else ((), ())
         return Request(
             request_time=request_time,
             placement=message.placement,
             user=self.pseudonym(message.user_id),
             session=self.pseudonym(message.session_id),
-            session_items=tuple(item for item, kind in kinds if kind in _WELCOME),
-            context_items=tuple(context.item_ids),
-            basket_items=tuple(line.item_id for line in context.basket),
+            session_items=welcome,
             exclude_items=(*message.exclude_ids, *unwelcome),
             page_size=page_size(message),
             corpora=quotas(message),
-            languages=self._languages(context),
             purchase_mode=_PURCHASE_MODES.get(message.purchase_mode, PurchaseMode.ANY),
-            locale=self.language(context),
-            device=_DEVICES.get(context.device, ""),
             filter=message.filter,
-            region=context.region,
-            category=context.category,
             diversity=message.diversity if message.HasField("diversity") else None,
             explores=not message.disable_exploration,
-            basket_lines=read_basket_lines(context, self.currency),
-            channel=context.channel,
             seed=_seed(message),
-            query=" ".join(context.query.split()),
             takes_part=True,
+            **self._situation(message),
         )
+
+    def _situation(self, message: Message) -> dict[str, Any]:
+        """The fields of a request that are read from its context, which most have none of."""
+        if not message.HasField("context"):
+            return {"languages": (reasons.language(self.locale),), "locale": self.locale}
+        context = message.context
+        return {
+            "context_items": tuple(context.item_ids),
+            "basket_items": tuple(line.item_id for line in context.basket),
+            "languages": self._languages(context),
+            "locale": self.language(context),
+            "device": _DEVICES.get(context.device, ""),
+            "region": context.region,
+            "category": context.category,
+            "basket_lines": read_basket_lines(context, self.currency),
+            "channel": context.channel,
+            "query": " ".join(context.query.split()),
+        }
 
     def write(
         self, slate: Slate, request: Request, request_id: bytes
@@ -115,9 +119,11 @@ class Edge:
             missing_ids=slate.missing,
             arm=slate.arm,
         )
-        response.request_time.FromMicroseconds(request.request_time)
+        seconds, micros = divmod(request.request_time, 1_000_000)
+        response.request_time.seconds, response.request_time.nanos = seconds, 1_000 * micros
+        add = response.items.add
         for place in slate.items:
-            item = response.items.add(
+            item = add(
                 item_id=place.item,
                 corpus=_CORPORA[place.corpus],
                 score=place.score,
@@ -139,9 +145,9 @@ class Edge:
             user=request.user.hex(),
             session=request.session.hex(),
             placement=request.placement,
-            items=tuple(place.item for place in slate.items),
-            corpora=tuple(place.corpus for place in slate.items),
-            propensities=tuple(place.propensity for place in slate.items),
+            items=tuple([place.item for place in slate.items]),
+            corpora=tuple([place.corpus for place in slate.items]),
+            propensities=tuple([place.propensity for place in slate.items]),
             model_version=slate.model_version,
             arm=slate.arm,
         )
@@ -163,6 +169,14 @@ class Edge:
         return self.locale
 
 
+def _visited(message: Message) -> tuple[tuple[str, ...], list[str]]:
+    """What the visit dealt with, and what it did not like."""
+    visit = [(one.item_id, one.kind or event_pb2.EVENT_KIND_VIEW) for one in message.session_items]
+    kinds = [(item, KIND_OF_MESSAGE[kind]) for item, kind in visit]
+    welcome = tuple(item for item, kind in kinds if kind in _WELCOME)
+    return welcome, [item for item, kind in kinds if kind in _UNWELCOME]
+
+
 def _seed(message: Message) -> int:
     """Of nobody's draws, of 8 random bytes; 0 for somebody, who has draws of the own."""
     is_nobody = not (message.user_id or message.session_id)
@@ -174,6 +188,8 @@ def page_size(message: Message) -> int:
 
     Raises RequestError when the quotas ask for more than the page holds.
     """
+    if not message.corpora:
+        return message.page_size
     exact = sum(quota.count for quota in message.corpora)
     if message.page_size and exact > message.page_size:
         raise RequestError("corpora", f"{exact} items do not fit on a page of {message.page_size}")

@@ -35,18 +35,20 @@ class Linear:
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items that the profile speaks for most; nothing without a profile."""
         items, strength = profile(query, self.half_life)
-        row = self.row[items]
-        speaks = row >= 0
-        sums = self._sum(row[speaks], strength[speaks])
-        heard = sums.nonzero()[0]
+        row = self.row.take(items)
+        speaks = (row >= 0).nonzero()[0]
+        sums = self._sum(row.take(speaks), strength.take(speaks))
+        heard, known = (sums != 0).nonzero()[0], self._items()
         if not len(heard):
             return NOTHING
 
         def rate(wanted: Indexes) -> Scores:
-            column = self._columns_of(wanted)
-            return np.where(column >= 0, sums[column], np.float32(0))
+            column = self.row.take(wanted)
+            is_own = known.take(column, mode="wrap") == wanted
+            rated: Scores = sums.take(column, mode="wrap") * is_own
+            return rated
 
-        found = top_allowed(query, self._items()[heard], sums[heard], limit)
+        found = top_allowed(query, known.take(heard), sums.take(heard), limit)
         return Found(found.items, found.scores, rate)
 
     def retrieve_together(self, queries: Queries, limits: Places) -> FoundTogether:
@@ -117,7 +119,7 @@ class Linear:
 
     def _sum(self, row: Indexes, strength: Scores) -> Scores:
         """The profile's weighted sum for each row, shape (rows,)."""
-        targets, weights = self._tables()[1][row], self.weights[row]
+        targets, weights = self._tables()[1].take(row, 0), self.weights.take(row, 0)
         weights *= strength[:, None]
         sums = np.bincount(targets.ravel(), weights.ravel(), len(self.neighbours))
         return sums.astype(np.float32)
@@ -151,14 +153,14 @@ class Affinity:
             return NOTHING
         category, appeal, num_codes = self._columns()
         weight = history.decayed[:, AFFINITY_HALF_LIFE]
-        types, categories = self.groups[history.items].T[:2]
+        types, categories = self.groups.take(history.items, 0).T[:2]
         by_type = np.log1p(np.bincount(types, weight, num_codes))
         by_category = CATEGORY_WEIGHT * np.log1p(np.bincount(categories, weight, num_codes))
 
         def rate(items: Indexes) -> Scores:
-            types, categories = self.groups[items].T[:2]
-            taste = by_type[types] + by_category[categories] + BASE_AFFINITY
-            scores: Scores = (taste * self.appeal[items]).astype(np.float32)
+            types, categories = self.groups.take(items, 0).T[:2]
+            taste = by_type.take(types) + by_category.take(categories) + BASE_AFFINITY
+            scores: Scores = (taste * self.appeal.take(items)).astype(np.float32)
             return scores
 
         known = np.bincount(types).nonzero()[0]
@@ -166,9 +168,11 @@ class Affinity:
         first = self.starts[strongest]
         lengths = np.minimum(self.starts[strongest + 1] - first, limit)
         places = stretches(first, lengths)
-        taste = by_type[strongest].repeat(lengths) + by_category[category[places]] + BASE_AFFINITY
-        scores = (taste * appeal[places]).astype(np.float32)
-        found = top_allowed(query, self.order[places], scores, limit)
+        taste = by_type.take(strongest).repeat(lengths)
+        taste += by_category.take(category.take(places))
+        taste += BASE_AFFINITY
+        scores = (taste * appeal.take(places)).astype(np.float32)
+        found = top_allowed(query, self.order.take(places), scores, limit)
         return Found(found.items, found.scores, rate)
 
     def retrieve_together(self, queries: Queries, limits: Places) -> FoundTogether:

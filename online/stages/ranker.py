@@ -104,9 +104,10 @@ class Ranker:
         """
         scores = candidates.scores
         chosen = scores[:, positions]
-        ranks = np.count_nonzero(scores[:, None, :] >= chosen[:, :, None], axis=2)
+        ranks = np.full(chosen.shape, len(candidates) + 2)
         ranks[chosen <= 0] = len(candidates) + 1
-        ranks[np.isnan(chosen)] = len(candidates) + 2
+        valued = (chosen > 0).nonzero()  # where a source has found it: few pairs
+        ranks[valued] = (scores[valued[0]] >= chosen[valued][:, None]).sum(axis=1)
         rows: NDArray[np.intp] = ranks.argmin(axis=0)
         return rows
 

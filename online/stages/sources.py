@@ -35,6 +35,8 @@ class Popular:
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The first `limit` allowed items of the list."""
+        if not len(self.order):
+            return NOTHING
         few = few_allowed(query)
         if few is not None:
             return self._among(few, limit)
@@ -199,7 +201,8 @@ class AlsForUser:
             return NOTHING
         vector = self.fold_in(items, self.alpha * strength)
         found = self.index.search(query, vector, limit)
-        return Found(found.items, found.scores, lambda wanted: self.index.vectors[wanted] @ vector)
+        vectors = self.index.vectors
+        return Found(found.items, found.scores, lambda wanted: vectors.take(wanted, 0) @ vector)
 
     def retrieve_together(self, queries: Queries, limits: Places) -> FoundTogether:
         """The nearest allowed items for each query whose user has a history or session."""
@@ -242,7 +245,7 @@ class AlsForUser:
 
         Hu, Koren and Volinsky 2008, equation 4, over these items alone.
         """
-        vectors = self.index.vectors[items]
+        vectors = self.index.vectors.take(items, 0)
         weighted = vectors * (confidence - 1.0)[:, None]
         solution: NDArray[np.float32] = np.linalg.solve(
             self.gram + weighted.T @ vectors, confidence @ vectors

@@ -38,9 +38,9 @@ def top(items: Indexes, scores: Scores, limit: int) -> Found:
     """The `limit` highest scores, best first; ties go to the lower index."""
     if len(items) > 2 * limit:  # else all of them are as soon sorted
         kept = highest(items, scores, limit)
-        items, scores = items[kept], scores[kept]
+        items, scores = items.take(kept), scores.take(kept)
     order = np.lexsort((items, -scores))[:limit]
-    return Found(items[order], scores[order])
+    return Found(items.take(order), scores.take(order))
 
 
 def top_allowed(query: Query, items: Indexes, scores: Scores, limit: int) -> Found:
@@ -51,9 +51,9 @@ def top_allowed(query: Query, items: Indexes, scores: Scores, limit: int) -> Fou
     reach = limit + len(query.blocked) + limit // 4
     if query.only is None and query.allowed.share > NEARLY_ALL and len(items) > 2 * reach:
         high = highest(items, scores, reach)
-        high = high[allows(query, items[high])]
+        high = high[allows(query, items.take(high))]
         if len(high) >= limit:
-            return top(items[high], scores[high], limit)
+            return top(items.take(high), scores.take(high), limit)
     mask = allows(query, items)
     return top(items[mask], scores[mask], limit)
 
