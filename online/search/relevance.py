@@ -76,19 +76,24 @@ def _liking(scores: Scores, some: Mask) -> Scores:
 
 
 def moved_by_search(query: Query, ranking: Ranking) -> Ranking:
-    """The ranking with the search as the source of what leads because it fits.
+    """The ranking with the search as the source of what leads because it fits, and of nothing else.
 
-    Also of what another source brought, which then has the scores that the search gives it.
+    Also of what another source brought, which then has the scores that the search gives it. What a
+    search alone brought though it hardly fits has no score of it, and so no reason.
     """
     fit = fit_of(ranking.chosen) if _leads(query) else None
     if fit is None:
         return ranking
-    chosen, fits = ranking.chosen, (fit >= LEAST_FIT) & (ranking.sources >= 0)
+    chosen, fits = ranking.chosen, fit >= LEAST_FIT
     rated = np.nan_to_num(chosen.rated(ROWS))
     scores = chosen.scores.copy()
-    scores[ROWS, :] = np.where(rated > 0, rated, scores[ROWS, :])
+    scores[ROWS, :] = np.where(fits, np.where(rated > 0, rated, scores[ROWS, :]), np.float32(0))
+    others = ~np.isnan(scores[: ROWS[0]])
+    is_search = ranking.sources >= len(others)
+    instead = np.where(is_search & others.any(axis=0), others.argmax(axis=0), ranking.sources)
     rows = len(scores) + np.array(ROWS)[(SHARES * rated).argmax(axis=0)]
-    sources: NDArray[np.intp] = np.where(fits, rows, ranking.sources)
+    moved = fits & (ranking.sources >= 0)
+    sources: NDArray[np.intp] = np.where(moved, rows, instead)
     return replace(ranking, chosen=replace(chosen, scores=scores), sources=sources)
 
 

@@ -212,6 +212,16 @@ def test_where_nothing_fits_the_usual_slate_says_so(engine: Engine, query: str) 
             assert query in reasons.text(item.reason, "zh")
 
 
+def test_what_hardly_fits_is_not_said_to_be_for_the_search(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("online.search.relevance.LEAST_FIT", 2.0)
+    slate = engine.recommend(request("cheese", 0, page_size=25))
+    assert len(slate.items) == 25
+    assert not any(item.reason.code == "for_search" for item in slate.items)
+    assert all("unmatched_query" in item.reason.parameters for item in slate.items)
+
+
 def test_without_the_encoder_words_go_on(snapshot: Snapshot, store: MemoryStore) -> None:
     class Broken:
         space, dimension = "none", 512
