@@ -75,7 +75,7 @@ def compile_experiments(
 
 def treatment_of(experiments: Sequence[Experiment], request: Request) -> Treatment | None:
     """The arm that who asks is in here and now; None for none, and where no part is taken."""
-    if not request.takes_part:
+    if not experiments or not request.takes_part:
         return None
     found = (one.treatment_of(request) for one in experiments)
     return next((one for one in found if one is not None), None)

@@ -1,6 +1,6 @@
 """A shop of five shelves with vectors of its texts, for tests of searches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from offline.build import build_bundle
 from offline.dataset import Dataset, Purchases
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, Recipe
+from online.offering.rules import Rule
 from online.search.meaning import SearchMeaning, WaitingEncoder
 from online.snapshot import Snapshot
 from online.types import Request, Slate, SlateItem
@@ -46,7 +47,7 @@ def purchases() -> list[tuple[int, int, int]]:
     return sorted(rows, key=lambda row: row[2])
 
 
-def learn(folder: Path, *, reads: bool = True) -> Path:
+def learn(folder: Path, *, reads: bool = True, rules: Sequence[Rule] = ()) -> Path:
     rows = [
         {"item": f"{n:02}", "title": title, "category": path, "available": True}
         for n, (title, path) in enumerate(zip(TITLES, PATHS, strict=True))
@@ -62,7 +63,7 @@ def learn(folder: Path, *, reads: bool = True) -> Path:
     dataset = Dataset(users, items, bought, HORIZON_TIME)
     recipe, role = Recipe("shelves", als=AlsConfig(num_factors=3)), bundle_pb2.ROLE_REFIT
     encoder = embedded_encoder() if reads else None
-    built = build_bundle(dataset, recipe, folder, role, "cpu", QUIET, encoder=encoder)
+    built = build_bundle(dataset, recipe, folder, role, "cpu", QUIET, rules=rules, encoder=encoder)
     return built.directory
 
 

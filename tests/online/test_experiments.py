@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from online.offering.rules import read_rules, write_rules
 from online.placements import PLACEMENTS
 from online.snapshot import Snapshot, open_snapshot
 from online.types import Request, Slate
+from tests.online.searches import learn
 from tests.online.serving import Caller, serving, settings_of
 from tests.online.shops import pseudonym
 from tests.worlds import HORIZON_TIME, World, fill_store, user_id
@@ -132,6 +134,19 @@ def test_many_requests_are_in_the_arms_that_one_is(snapshot: Snapshot, world: Wo
 def test_an_experiment_holds_for_its_time(snapshot: Snapshot, world: World) -> None:
     over = experiment(USUAL, VARIED, end_time="2024-01-02T00:00:00Z")
     assert shop(snapshot, world, over).recommend(request(2)).arm == ""
+
+
+def test_an_experiment_goes_with_the_bundle(tmp_path: Path) -> None:
+    rule = experiment(USUAL, {**VARIED, "price": 1})
+    rules = read_rules({"rules": [rule]}, tuple(PLACEMENTS))
+    opened = open_snapshot(open_bundle(learn(tmp_path, reads=False, rules=rules), num_room=4))
+    (held,) = opened.experiments
+    assert [one.label for one in held.treatments] == ["variety/usual", "variety/varied"]
+    objective = held.treatments[1].objective
+    assert objective is not None
+    assert len(objective.price) == len(opened.catalog) + 4
+    slate = Engine(MemoryStore(), opened).recommend(request(1))
+    assert slate.arm.startswith("variety/")
 
 
 def test_what_is_written_is_read_again() -> None:
