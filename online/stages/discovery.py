@@ -231,7 +231,7 @@ class Affinity:
         And one more than the highest code of a type or category.
         """
         if not self._by_place:
-            groups = self.groups[self.order, :2]
+            groups = self.groups.take(self.order, 0)[:, :2]
             num_codes = int(groups.max(initial=0)) + 1
             columns = (np.ascontiguousarray(groups[:, 1]), self.appeal[self.order], num_codes)
             self._by_place.append(columns)
