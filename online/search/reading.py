@@ -100,8 +100,12 @@ class QueryReader:
         return Reading(tuple(part for _, part in found[:MAX_PARTS]), _joined(words))
 
     def _names_in(self, keys: Sequence[str]) -> Iterator[tuple[int, int, list[Name]]]:
-        """The names that do not overlap, longer ones first, each with all that it stands for."""
+        """The names that do not overlap, longer ones first, each with all that it stands for.
+
+        Of two as long the later one says what a thing is: chocolate cake mix is cake mix.
+        """
         matches = [one for one in self.gazetteer.matches(keys) if one.kind in _NAMED]
+        matches.sort(key=lambda one: (one.start - one.end, -one.end))
         taken: set[int] = set()
         for match in matches:
             span = range(match.start, match.end)

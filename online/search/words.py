@@ -24,6 +24,9 @@ NAME: Final = "search_words"
 TEXT_ONLY: Final = np.float32(0.7)
 """What the words of a name are worth on an item that lies on none of the name's shelves."""
 
+SHELF_ONLY: Final = np.float32(0.8)
+"""What lying on a shelf of a name is worth where the text has none of its words."""
+
 LEAST_WEIGHT: Final = 0.4
 """What the commonest part of a search weighs; the rarest weighs 1."""
 
@@ -106,8 +109,16 @@ class SearchWords:
             *(items_having(self.attributes.tags, tag) for tag in part.tags),
         )
         items = distinct(texts, named)
-        degrees = np.where(contains(named, items), np.float32(1), TEXT_ONLY)
+        said = np.maximum(contains(texts, items), self._share_of_words(part, items))
+        degrees = np.where(contains(named, items), SHELF_ONLY + (1 - SHELF_ONLY) * said, TEXT_ONLY)
         return _Having(items, degrees, len(items))
+
+    def _share_of_words(self, part: Part, items: Indexes) -> Scores:
+        """Of how many of the words of a part each item has one in its texts, from 0 to 1."""
+        words = part.phrases[0].split()
+        held = [contains(self._having(word), items) for word in words]
+        share: Scores = np.mean(held, axis=0, dtype=np.float32)
+        return share
 
     def _below(self, path: str) -> Indexes:
         """The items on a shelf and below it that are sold."""

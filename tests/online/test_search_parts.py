@@ -34,12 +34,16 @@ def test_a_query_is_read_by_the_names_of_the_shop() -> None:
     reader = names(
         Name(SlotKind.CATEGORY, "chocolate milk", ("chocolate milk",), ("Dairy > Flavoured",)),
         Name(SlotKind.CATEGORY, "chocolate", ("chocolate",), ("Candy",)),
+        Name(SlotKind.CATEGORY, "chocolate cake", ("chocolate cake",), ("Pastry",)),
+        Name(SlotKind.CATEGORY, "cake mix", ("cake mix",), ("Baking",)),
         Name(SlotKind.CATEGORY, "巧克力牛奶", ("chocolate milk",), ("Dairy > Flavoured",)),
         Name(SlotKind.TAG, "organic", ("organic",), tags=("organic",)),
         Name(SlotKind.MAX_PRICE, "cheap", ("cheap",)),
     )
     tag, kind = reader.read("Organic CHOCOLATE  milks").parts
     assert (tag.tags, kind.paths) == (("organic",), ("Dairy > Flavoured",))
+    sweets, cake = reader.read("chocolate cake mix").parts
+    assert (sweets.paths, cake.paths) == (("Candy",), ("Baking",))
     (chinese,) = reader.read("巧克力牛奶").parts
     assert chinese.paths == ("Dairy > Flavoured",)
     assert chinese.phrases == ("巧克力牛奶", "chocolate milk")
