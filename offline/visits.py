@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 from feature_store.bundle import BundleWriter
 from feature_store.schema import MICROSECONDS_PER_DAY, EventKind
@@ -70,14 +71,15 @@ def visits_of(who: Ids, item: Ids, time: Ids) -> Sessions:
 def write_transitions(
     writer: BundleWriter, visits: Sessions, num_items: int, num_neighbours: int
 ) -> None:
-    """Fit and write what follows each item, best first, as `online.stages.neighbours` reads it.
+    """Fit and write what is looked at around each item, best first, but not the item itself.
 
-    Nothing where nobody's visits are known.
+    As `online.stages.neighbours` reads it; nothing where nobody's visits are known.
     """
     if not len(visits):
         return
     config = replace(TransitionConfig(), num_neighbours=num_neighbours)
     weights = fit_transitions(visits, num_items, config)
+    weights = (weights - sparse.diags(weights.diagonal())).tocsr()
     row = np.repeat(np.arange(num_items), np.diff(weights.indptr))
     order = np.lexsort((weights.indices, -weights.data, row))
     writer.array(f"{NAME}/ends", weights.indptr[1:].astype(np.int64))

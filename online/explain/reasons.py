@@ -40,9 +40,9 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
         "en": "Bought by those who bought {title}",
         "zh": "购买“{title}”的顾客也买了",
     },
-    "looked_at_next": {
-        "en": "Often looked at after {title}",
-        "zh": "看过“{title}”的顾客接着看了",
+    "looked_at_with": {
+        "en": "Often looked at together with {title}",
+        "zh": "常与“{title}”一起浏览",
     },
     "buy_again": {
         "en": "You buy this about every {interval_days} days",

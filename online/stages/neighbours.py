@@ -143,7 +143,7 @@ _OPTIONAL: Final = frozenset({"transitions"})
 _CODES: Final = {
     "bought_with": "bought_with",
     "also_bought": "similar_to_item",
-    "transitions": "looked_at_next",
+    "transitions": "looked_at_with",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aisle.bundle.v1 import bundle_pb2
-from feature_store.bundle import open_bundle
+from feature_store.bundle import BundleWriter, open_bundle
 from feature_store.catalog_log import Change, Outcome, open_catalog_log
 from feature_store.events import Event
 from feature_store.language.encoder import embedded_encoder
@@ -18,12 +18,13 @@ from feature_store.store import MemoryStore
 from offline.build import build_bundle
 from offline.dataset import Dataset, load_dataset
 from offline.models.ranker import Ranker
-from offline.models.sessions import NO_SESSIONS
+from offline.models.sessions import NO_SESSIONS, Sessions
 from offline.progress import QUIET
 from offline.recipe import AlsConfig, DataConfig, Recipe
-from offline.visits import visits_of
+from offline.visits import visits_of, write_transitions
 from online.delta.intake import CatalogIntake
 from online.engine import Engine
+from online.explain import reasons
 from online.feedback.changes import apply
 from online.process.parity import observed
 from online.snapshot import open_snapshot
@@ -120,6 +121,20 @@ def test_visits_are_read_but_of_who_refuses(dataset: Dataset) -> None:
     assert (step == 1).all()
 
 
+def test_nothing_goes_with_itself(tmp_path: Path) -> None:
+    """Also what visits come back to: what stands on the page is no news."""
+    phone, case, tea, mug = range(4)
+    visits = [[phone, case]] * 20 + [[tea, mug, tea]] * 20
+    starts = np.cumsum([0, *map(len, visits)])
+    with BundleWriter(tmp_path) as writer:
+        write_transitions(writer, Sessions(np.concatenate(visits), starts), 5, 3)
+        ends, items = (
+            np.load(writer.file(f"transitions/{name}.npy")) for name in ("ends", "items")
+        )
+    assert ends.tolist() == [1, 2, 3, 4, 4]
+    assert items.tolist() == [case, phone, mug, tea]
+
+
 @pytest.mark.parametrize("placement", ["home", "chat", "cart", "product_similar"])
 def test_the_last_click_says_what_comes_next(engine: Engine, placement: str) -> None:
     names = engine.snapshot.pipelines[placement].source_names
@@ -133,8 +148,10 @@ def test_the_last_click_says_what_comes_next(engine: Engine, placement: str) -> 
         (found,) = [one for one in slate.items if one.item == item_id(last + 1)]
         if placement != "product_similar":  # what the same users buy weighs more there
             assert found.source == NAME
-            assert found.reason.code == "looked_at_next"
+            assert found.reason.code == "looked_at_with"
             assert found.reason.parameters["item_id"] == seen[-1]
+            together = f"Often looked at together with Thing {last}"
+            assert reasons.text(found.reason, "en") == together
         scores[seen] = {one.item: one.score for one in slate.items}
     assert scores["p05", "p12"]["p13"] > scores["p12", "p05"]["p13"]
 
