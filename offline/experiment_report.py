@@ -67,8 +67,8 @@ class Report:
     num_in_several: int
 
 
-def report(tables: Path, experiment: str, days: float = DAYS, against: str = "") -> Report:
-    """The arms of an experiment by name; `against` "" compares with the first of them.
+def report(tables: Path, experiment: str, against: str, days: float = DAYS) -> Report:
+    """The arms of an experiment by name, after the arm that the others are compared with.
 
     Raises ExperimentError where no exposure names the experiment, or the arm `against`.
     """
@@ -78,15 +78,14 @@ def report(tables: Path, experiment: str, days: float = DAYS, against: str = "")
         raise ExperimentError(
             f"no exposure names the experiment {experiment}; run `python -m offline compact` first"
         )
-    if against and against not in names:
+    if against not in names:
         raise ExperimentError(f"no arm {against} was shown, only: {', '.join(names)}")
-    first = against or names[0]
     arms_of = answers.group_by("person").agg(pl.col("arm").n_unique().alias("num"))
     several = arms_of.filter(pl.col("num") > 1)
     people = _people(answers.join(several, on="person", how="anti"), tables, days)
     counted = {str(arm): rows for (arm,), rows in people.partition_by("arm", as_dict=True).items()}
-    present = [name for name in (first, *names) if name in counted]
-    baseline = counted.get(first)
+    present = [name for name in (against, *names) if name in counted]
+    baseline = counted.get(against)
     arms = tuple(_arm(name, counted[name], baseline) for name in dict.fromkeys(present))
     return Report(arms, len(several))
 
@@ -229,7 +228,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `python -m offline experiment-report`."""
     parser.add_argument("--experiment", required=True, help="the name of the rule")
     parser.add_argument(
-        "--against", default="", help="the arm to compare with (default: the first)"
+        "--against", required=True, help="the arm to compare with, which is as things were"
     )
     parser.add_argument("--days", type=float, default=DAYS, help="of buying (default: %(default)g)")
     parser.add_argument("--tables", type=Path, help="canonical tables (default: HOME/tables)")
@@ -240,7 +239,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the report."""
     tables = args.tables or Home.from_arguments(args).tables
-    told = report(tables, args.experiment, args.days, args.against)
+    told = report(tables, args.experiment, args.against, args.days)
     print_report(told, args.experiment, args.days)
     if args.json is not None:
         args.json.write_text(json.dumps(asdict(told), indent=2) + "\n")

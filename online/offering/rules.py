@@ -155,6 +155,8 @@ def _check(rule: Rule, placements: Sequence[str]) -> None:
         raise ValueError("an objective needs a power of `margin`, `price` or `freshness`")
     if rule.action is Action.EXPERIMENT and not rule.arms:
         raise ValueError("an experiment needs `arms`, one of them as things are now")
+    if rule.action is Action.EXPERIMENT and "/" in rule.name:
+        raise ValueError("an experiment needs a `name` without `/`, which parts it from its arms")
     concerns_all = rule.action in (Action.CAP, Action.OBJECTIVE, Action.EXPERIMENT)
     if not (rule.items or rule.filter or concerns_all):
         raise ValueError("it needs `items` or a `filter` that say which")

@@ -83,7 +83,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_what_is_counted(home: Path) -> None:
-    told = report(home / "tables", "variety")
+    told = report(home / "tables", "variety", "a")
     first, second = told.arms
     assert (first.arm, second.arm, told.num_in_several) == ("a", "b", 1)
     assert (first.people.num_people, first.num_answers) == (3, 6)
@@ -100,7 +100,7 @@ def test_what_is_counted(home: Path) -> None:
 
 
 def test_days_and_the_arm_to_compare_with(home: Path) -> None:
-    told = report(home / "tables", "variety", days=60, against="b")
+    told = report(home / "tables", "variety", "b", days=60)
     assert [one.arm for one in told.arms] == ["b", "a"]
     assert told.arms[1].people.spend == 108.0
 
@@ -108,25 +108,32 @@ def test_days_and_the_arm_to_compare_with(home: Path) -> None:
 def test_who_became_somebody_else_is_one_person(home: Path) -> None:
     merge = Merge(kind="session", source=person(50), target=person(4), merge_time=TIME)
     store_merges(home / "tables", merge_table([merge]), home)
-    second = report(home / "tables", "variety").arms[1]
+    second = report(home / "tables", "variety", "a").arms[1]
     assert (second.people.num_people, second.num_answers) == (1, 4)
 
 
 def test_names_that_there_are_not(home: Path) -> None:
     with pytest.raises(ExperimentError, match="no exposure names the experiment nothing"):
-        report(home / "tables", "nothing")
+        report(home / "tables", "nothing", "a")
     with pytest.raises(ExperimentError, match="no arm c was shown, only: a, b"):
-        report(home / "tables", "variety", against="c")
+        report(home / "tables", "variety", "c")
 
 
 def test_the_command(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = home / "report.json"
-    words = ["experiment-report", "--home", str(home), "--experiment", "variety"]
+    words = ["experiment-report", "--home", str(home), "--against", "b", "--experiment", "variety"]
     assert main([*words, "--json", str(out)]) == 0
     told = json.loads(out.read_text())
-    assert [one["arm"] for one in told["arms"]] == ["a", "b"]
+    assert [one["arm"] for one in told["arms"]] == ["b", "a"]
     assert "1 people in several arms" in capsys.readouterr().out
     assert main([*words[:-1], "nothing"]) == 2
+
+
+def test_the_arm_to_compare_with_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exposures do not say which arm is as things were: not the first by name."""
+    with pytest.raises(SystemExit):
+        main(["experiment-report", "--home", str(home), "--experiment", "variety"])
+    assert "required: --against" in capsys.readouterr().err
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

@@ -183,6 +183,14 @@ def test_what_is_wrong_is_told(arms: object, told: str) -> None:
     assert told in str(caught.value)
 
 
+def test_a_name_tells_an_experiment_from_its_arms() -> None:
+    """Else a report on `variety` would take in the answers of `variety/a`."""
+    with pytest.raises(RuleError, match=r"rule `variety/a`: .* without `/`"):
+        read_rules({"rules": [experiment(USUAL, VARIED, name="variety/a")]}, tuple(PLACEMENTS))
+    boost = {"name": "a/b", "action": "boost", "items": ["x"], "factor": 2}
+    assert read_rules({"rules": [boost]}, tuple(PLACEMENTS))[0].name == "a/b"
+
+
 def test_two_experiments_at_once_in_one_place_are_refused() -> None:
     first = experiment(USUAL, VARIED, placements=["home", "cart"])
     second = {**first, "name": "other", "placements": ["cart"]}
