@@ -37,7 +37,7 @@ from online.snapshot import open_snapshot
 from online.types import Request
 
 SCRIPTS: Final = Path(__file__).parent / "texts" / "conversations"
-TUNING: Final = ("own", "checking")
+TUNING: Final = ("own", "checking", "further")
 """The conversations that may be looked at."""
 
 NUM_WARM_UPS: Final = 10

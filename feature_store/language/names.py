@@ -12,6 +12,12 @@ CHAT: Final = "chat/understanding"
 """The folder of a bundle that holds what understanding has learned."""
 NAMES: Final = f"{CHAT}/names.json"
 SETTINGS: Final = f"{CHAT}/settings.json"
+NEAREST: Final = f"{CHAT}/nearest"
+"""The folder of the vectors of names, for words that are none."""
+
+NEAREST_PROPERTIES: Final = f"{CHAT}/nearest_properties"
+"""The same of the words that shelves and titles are described with."""
+
 HABITS: Final = f"{CHAT}/habits"
 """The array of what each intent gains after each other: shape (2 x (1 + intents), intents).
 

@@ -1,8 +1,9 @@
 """One spelling of a text for all that reads it, and where each of its characters came from.
 
 Full-width becomes half-width, traditional becomes simplified, capitals become small letters,
-characters that cannot be seen are dropped. Character by character, so that a place found in the
-normal form is a place in what the shopper wrote. It knows no words.
+characters that cannot be seen are dropped, and words of Hong Kong and Taiwan become those of the
+mainland. Each character knows where it came from, so that a place found in the normal form is a
+place in what the shopper wrote. It knows no other words.
 """
 
 import re
@@ -13,6 +14,8 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from opencc import OpenCC
+
+from feature_store.language.dialects import in_mandarin
 
 MAX_CHARACTERS: Final = 600
 """What is read of a text: an utterance is far shorter, and the time for one is bounded so."""
@@ -59,7 +62,8 @@ def normalise(text: str, limit: int = MAX_CHARACTERS) -> Normal:
                 origin.append(place)
     if characters and characters[-1] == " ":
         del characters[-1], origin[-1]
-    return Normal("".join(characters), origin)
+    read, places = in_mandarin(characters, origin)
+    return Normal("".join(read), places)
 
 
 def normal_text(text: str, limit: int = MAX_CHARACTERS) -> str:

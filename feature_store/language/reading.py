@@ -21,9 +21,14 @@ class Read:
 class Reader:
     """Reads texts with the spelling of a vocabulary, the most frequent word first."""
 
-    def __init__(self, vocabulary: Iterable[str], max_characters: int = MAX_CHARACTERS) -> None:
-        """`max_characters` of a text are read."""
-        self._speller = Speller(vocabulary)
+    def __init__(
+        self,
+        vocabulary: Iterable[str],
+        max_characters: int = MAX_CHARACTERS,
+        others: Iterable[str] = (),
+    ) -> None:
+        """`max_characters` of a text are read; `others` are words that are right as they are."""
+        self._speller = Speller(vocabulary, others)
         self._max_characters = max_characters
 
     def read(self, text: str) -> Read:

@@ -19,10 +19,10 @@ _LONG: Final = 7
 class Speller:
     """Knows the words that people use, the most frequent first."""
 
-    def __init__(self, words: Iterable[str]) -> None:
-        """`words` are in small letters."""
+    def __init__(self, words: Iterable[str], others: Iterable[str] = ()) -> None:
+        """`words` are in small letters; `others` are right too, but nothing is set to them."""
         known = dict.fromkeys(words)
-        self._known = frozenset(known)
+        self._known = frozenset((*known, *others))
         self._by_letter: dict[str, list[str]] = {}
         for word in known:
             if len(word) >= MIN_LENGTH and word.isascii():

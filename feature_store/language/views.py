@@ -53,6 +53,11 @@ def feeling_columns(text: str, read: Read) -> Hashes:
     return np.unique(np.concatenate(parts))
 
 
+def feeling_words() -> frozenset[str]:
+    """The English words that VADER knows the valence of."""
+    return frozenset(_vader().lexicon)
+
+
 def _with_kinds(keys: Sequence[str], spans: Spans) -> list[str]:
     words: list[str] = []
     end = 0

@@ -37,15 +37,15 @@ from infra.bench.understanding import (
     whole_accuracy,
 )
 from offline.adapters.complete_journey import complete_journey_sources, data_folder
-from offline.chat.feelings import read_sentiments
+from offline.chat.feelings import own_sentiments, read_sentiments
 from offline.chat.habits import own_scripts
 from offline.chat.learn import learn
 from offline.chat.names import Shelves
+from offline.chat.section import shelves_of
 from offline.chat.texts import LANGUAGES, TEXTS, read_utterances, read_written
 from online.chat.learned import Understanding, open_understanding
 
 JUDGING: Final = "judging.jsonl"
-TRAINING: Final = "training.jsonl"
 
 
 def understanding_of_the_demo_shop(folder: Path) -> Understanding:
@@ -53,7 +53,7 @@ def understanding_of_the_demo_shop(folder: Path) -> Understanding:
     encoder = embedded_encoder()
     learned = learn(
         read_written(),
-        read_sentiments(TEXTS / "sentiments" / TRAINING),
+        own_sentiments(),
         own_scripts(),
         _shelves(),
         encoder,
@@ -72,13 +72,7 @@ def understanding_of_the_demo_shop(folder: Path) -> Understanding:
 
 def _shelves() -> Shelves:
     (products,) = complete_journey_sources(data_folder())["products"]
-    items = products.frame.collect()
-    counts = items["category"].drop_nulls().value_counts(sort=True)
-    return Shelves(
-        dict(counts.iter_rows()),
-        items["brand"].drop_nulls().unique().sort().to_list(),
-        items["tags"].explode().drop_nulls().unique().sort().to_list(),
-    )
+    return shelves_of(products.frame.collect())
 
 
 def public_rows(data: Path) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from feature_store.language.reading import Reader
 from feature_store.language.views import feeling_columns
 from offline.chat.fitting import Fitting, fit_linear
 from offline.chat.phrasings import draw
-from offline.chat.texts import Entry, Utterance, unmarked
+from offline.chat.texts import JUDGING, TEXTS, Entry, Utterance, unmarked
 from offline.errors import TrainingDataError
 
 FITTING: Final = Fitting(inverse_penalty=10.0, vector_weight=2.0, num_steps=120)
@@ -52,6 +52,12 @@ class Sentiment:
     feeling: Feeling
     strong: bool
     weight: float = 1.0
+
+
+def own_sentiments(texts: Path = TEXTS) -> list[Sentiment]:
+    """All texts of feelings that may be learned from."""
+    paths = sorted((texts / "sentiments").glob("*.jsonl"))
+    return [one for path in paths if path.stem != JUDGING for one in read_sentiments(path)]
 
 
 def read_sentiments(path: Path) -> list[Sentiment]:

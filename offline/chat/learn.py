@@ -15,17 +15,26 @@ from numpy.typing import NDArray
 from feature_store.bundle import BundleWriter
 from feature_store.language.encoder import TextEncoder, Vectors
 from feature_store.language.gazetteer import Gazetteer
-from feature_store.language.labels import Intent
+from feature_store.language.labels import Intent, SlotKind
 from feature_store.language.linear import LinearModel
-from feature_store.language.names import CHAT, HABITS, NAMES, SETTINGS, Name
+from feature_store.language.names import (
+    CHAT,
+    HABITS,
+    NAMES,
+    NEAREST,
+    NEAREST_PROPERTIES,
+    SETTINGS,
+    Name,
+)
+from feature_store.language.nearest import Nearest
 from feature_store.language.normal import normal_text, tokens_of
 from feature_store.language.reading import Read, Reader
 from feature_store.language.tagging import Tagger, features_of, spans_of
-from feature_store.language.views import Spans
+from feature_store.language.views import Spans, feeling_words
 from offline.chat.feelings import Sentiment, draw_sentiments, fit_feelings, told
 from offline.chat.habits import learn_habits, spoken
 from offline.chat.intents import fit_intents
-from offline.chat.names import Shelves, names_of
+from offline.chat.names import Shelves, names_of, properties_of, rare_names
 from offline.chat.phrasings import draw_utterances
 from offline.chat.scripts import Script
 from offline.chat.slots import example_of, fit_tagger, token_spans
@@ -46,12 +55,16 @@ class Learned:
 
     names: list[Name]
     vocabulary: list[str]
+    other_words: list[str]
     tagger: Tagger
     intents: LinearModel
     feelings: LinearModel
     strong: LinearModel
     habits: NDArray[np.float32]
     trusted: list[int]
+    nearest: Nearest
+    properties: list[str]
+    nearest_properties: Nearest
 
     def write(self, writer: BundleWriter, encoder: TextEncoder) -> None:
         """Write the section that `online.chat.learned` opens."""
@@ -59,10 +72,18 @@ class Learned:
         writer.array(HABITS, self.habits)
         writer.json(
             SETTINGS,
-            {"vocabulary": self.vocabulary, "space": encoder.space, "trusted": self.trusted},
+            {
+                "vocabulary": self.vocabulary,
+                "other_words": self.other_words,
+                "space": encoder.space,
+                "trusted": self.trusted,
+                "properties": self.properties,
+            },
         )
         for part in ("hashes", "weights", "pairs"):
             writer.array(f"{CHAT}/tagger/{part}", getattr(self.tagger, part))
+        self.nearest.write(writer, NEAREST)
+        self.nearest_properties.write(writer, NEAREST_PROPERTIES)
         for name in ("intents", "feelings", "strong"):
             getattr(self, name).write(writer, f"{CHAT}/{name}")
 
@@ -84,9 +105,9 @@ def learn(
     encoder = _Remembering(encoder)
     entries = read_lexicon()
     drawn = draw_utterances(entries, num_drawn, seed)
-    names = names_of(shelves, entries)
-    vocabulary = _vocabulary(written, names)
-    reader, gazetteer = Reader(vocabulary), gazetteer_of(names)
+    names = names_of(shelves, entries, encoder)
+    vocabulary, other_words = words_known(written, names)
+    reader, gazetteer = Reader(vocabulary, others=other_words), gazetteer_of(names)
 
     for_slots = [*drawn, *written, *written]
     examples = [found for one in for_slots if (found := example_of(one, reader, gazetteer))]
@@ -110,7 +131,28 @@ def learn(
     )
     habits = learn_habits(scripts)
     trusted = trusted_names(written, names, reader, gazetteer)
-    return Learned(names, vocabulary, tagger, intents, feelings, strong, habits, trusted)
+    properties = properties_of(shelves)
+    return Learned(
+        names,
+        vocabulary,
+        other_words,
+        tagger,
+        intents,
+        feelings,
+        strong,
+        habits,
+        trusted,
+        _nearest(names, encoder),
+        properties,
+        Nearest.of(encoder.encode(properties), np.arange(len(properties), dtype=np.int32)),
+    )
+
+
+def _nearest(names: Sequence[Name], encoder: TextEncoder) -> Nearest:
+    """The names of kinds that the shop has, by what they mean."""
+    known = [n for n, one in enumerate(names) if one.kind is SlotKind.CATEGORY and one.paths]
+    vectors = encoder.encode([names[number].text for number in known])
+    return Nearest.of(vectors, np.array(known, np.int32))
 
 
 def _tagged(read: Read, tagger: Tagger, gazetteer: Gazetteer) -> Spans:
@@ -139,12 +181,27 @@ def gazetteer_of(names: Sequence[Name]) -> Gazetteer:
     return Gazetteer((name.kind, name.text, number) for number, name in enumerate(names))
 
 
-def _vocabulary(written: Sequence[Utterance], names: Sequence[Name]) -> list[str]:
-    """Words that spelling may be set right to: those written twice, then those of names."""
+def words_known(written: Sequence[Utterance], names: Sequence[Name]) -> tuple[list[str], list[str]]:
+    """The words that spelling may be set right to, and other words that are right.
+
+    The first are those written twice, then those of the shop and of common names; a rare name is
+    right where it is said, but a slip of something else is seldom one.
+    """
     counts = Counter(word for one in written for word in _words(one.text))
     often = [word for word, count in counts.most_common() if count > 1]
-    marked = sorted({word for name in names if name.words for word in _words(name.text)})
-    return list(dict.fromkeys((*often, *marked)))
+    rare = rare_names()
+    marked = {
+        is_rare: {
+            word
+            for name in names
+            if name.words and (name.text in rare) is is_rare
+            for word in _words(name.text)
+        }
+        for is_rare in (False, True)
+    }
+    common = list(dict.fromkeys((*often, *sorted(marked[False]))))
+    others = marked[True] | {word for word in feeling_words() if word.isalpha()}
+    return common, sorted(others - set(common))
 
 
 def _words(text: str) -> list[str]:

@@ -8,33 +8,47 @@ category. It knows no model.
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from feature_store.language.encoder import TextEncoder
 from feature_store.language.labels import SlotKind
 from feature_store.language.names import Name
 from feature_store.language.normal import is_han, normal_text
 from feature_store.language.words import singular, words_of
 from feature_store.schema import CATEGORY_SEPARATOR
+from offline.chat.grounding import Footing, Ground, Grounder, Row
 from offline.chat.texts import TEXTS, Entry
 
 _TYPE: Final = "TYPE"
 """In a table of names, the mark of a row about the last level of a path wherever it lies."""
-_MAX_PATHS: Final = 6
+_MORE: Final = "more"
+"""In the name of a table, the mark of one with further and rarer names."""
+
+_ARTICLE: Final = re.compile("^(?:the|a|an|some|my|just) ")
+_MAX_PATHS: Final = 8
 _MAX_WORDS: Final = 5
 _MAX_VALUES: Final = 64
+_MIN_PROPERTY: Final = 4
+_LESS_ALIKE: Final = 0.1
+"""What is so much less alike to a name than another thing is not meant by it."""
+
 _CUT: Final = re.compile(r"[/,&:()\-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Shelves:
-    """What a shop sells, as its columns spell it; `paths` with the number of items of each."""
+    """What a shop sells, as its columns spell it; `paths` with the number of items of each.
+
+    `titles` are some titles of each path, without sizes.
+    """
 
     paths: dict[str, int]
     brands: Sequence[str]
     tags: Sequence[str]
+    titles: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +59,14 @@ class _Alias:
     names: tuple[str, ...]
 
 
-def names_of(shelves: Shelves, entries: Sequence[Entry]) -> list[Name]:
+def names_of(shelves: Shelves, entries: Sequence[Entry], encoder: TextEncoder) -> list[Name]:
     """All names, those that say most about this shop first."""
     aliases = [alias for table in _tables() for alias in _read_aliases(table)]
     english = _english_of(aliases)
     index = _PathIndex(shelves)
     found: dict[tuple[SlotKind, str], Name] = {}
     for name in (
-        *_aliased(aliases, english, index),
+        *_aliased(aliases, index, Grounder(_texts_of(shelves), encoder)),
         *_own_categories(index),
         *_own_brands(shelves),
         *_own_tags(shelves),
@@ -62,20 +76,40 @@ def names_of(shelves: Shelves, entries: Sequence[Entry]) -> list[Name]:
     return list(found.values())
 
 
+def properties_of(shelves: Shelves) -> list[str]:
+    """The words that last levels and titles are described with."""
+    texts = _texts_of(shelves).values()
+    words = {word for said in texts for text in said for word in words_of(text)}
+    return sorted(word for word in words if len(word) >= _MIN_PROPERTY and word.isalpha())
+
+
 def listed_names() -> frozenset[str]:
     """What the tables say that shoppers call kinds of product."""
-    aliases = (alias for table in _tables() for alias in _read_aliases(table))
+    return _names_in(_tables())
+
+
+def rare_names() -> frozenset[str]:
+    """What only the further tables say: brands, dishes, words of a region."""
+    common = [path for path in _tables() if _MORE not in path.stem]
+    return listed_names() - _names_in(common)
+
+
+def _names_in(tables: Iterable[Path]) -> frozenset[str]:
+    aliases = (alias for table in tables for alias in _read_aliases(table))
     return frozenset(name for alias in aliases for name in alias.names)
 
 
-def _tables() -> Iterable[Path]:
-    return (path for path in sorted(TEXTS.glob("catalogue_*.tsv")))
+def _tables() -> list[Path]:
+    return sorted(TEXTS.glob("catalogue_*.tsv"))
 
 
 def _read_aliases(path: Path) -> list[_Alias]:
     rows = [line.split("\t") for line in path.read_text().splitlines() if line.count("\t") == 2]
     return [
-        _Alias((department, category), tuple(map(normal_text, names.split("|"))))
+        _Alias(
+            (department, category),
+            tuple(_ARTICLE.sub("", name, 1) for name in map(normal_text, names.split("|")) if name),
+        )
         for department, category, names in rows
     ]
 
@@ -129,6 +163,14 @@ class _PathIndex:
             return [CATEGORY_SEPARATOR.join((department, name))] if below else []
         return self._by_type.get(name) or self.saying(name)
 
+    def row(self, where: tuple[str, str]) -> Row:
+        """A row of a table; it has no shelves where the shop has nothing of it."""
+        here = self.at(where)
+        if where[0] == _TYPE:
+            return Row(_plain(where[1]), "", tuple(here), ())
+        shelves = (path for path in self._by_category.get(where, ()))
+        return Row(_plain(where[1]), here[0] if here else "", tuple(shelves), ())
+
     def saying(self, text: str) -> list[str]:
         """The paths whose last level has all words of a text."""
         sets = [self._by_word.get(word, {}) for word in words_of(text)]
@@ -137,17 +179,64 @@ class _PathIndex:
         return [path for path in sets[0] if all(path in one for one in sets)][:_MAX_PATHS]
 
 
-def _aliased(
-    aliases: Sequence[_Alias], english: dict[str, tuple[str, ...]], index: _PathIndex
-) -> Iterable[Name]:
-    paths: dict[str, dict[str, None]] = defaultdict(dict)
-    for alias in sorted(aliases, key=lambda one: one.where[0] == _TYPE):
-        here = index.at(alias.where)
-        for name in alias.names:
-            paths[name].update(dict.fromkeys(here))
-    for name, found in paths.items():
-        words = english.get(name, ()) if is_han(name) else (_singular(name),)
-        yield Name(SlotKind.CATEGORY, name, words, tuple(found)[:_MAX_PATHS])
+def _texts_of(shelves: Shelves) -> dict[str, list[str]]:
+    """What each shelf is called: by its last level, then by titles."""
+    return {
+        path: [
+            _plain(path.split(CATEGORY_SEPARATOR)[-1]),
+            *map(_plain, shelves.titles.get(path, ())),
+        ]
+        for path in shelves.paths
+    }
+
+
+def _aliased(aliases: Sequence[_Alias], index: _PathIndex, grounder: Grounder) -> Iterable[Name]:
+    """What shoppers call kinds, each with the shelves that all rows which have it stand for."""
+    rows = {alias.where: index.row(alias.where) for alias in aliases}
+    names: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    for alias in aliases:
+        names[alias.where] |= dict.fromkeys(filter(None, alias.names))
+    rows = {
+        where: replace(row, english=tuple(name for name in names[where] if not is_han(name)))
+        for where, row in rows.items()
+    }
+    known = [where for where, row in rows.items() if row.shelves]
+    grounder.prepare(
+        (name for where in known for name in names[where]), (rows[where] for where in known)
+    )
+    grounds: dict[str, list[Ground]] = defaultdict(list)
+    nodes_of: dict[str, list[str]] = defaultdict(list)
+    for where, own in names.items():
+        for name in own:
+            found = [grounder.ground(name, rows[where])] if rows[where].shelves else []
+            grounds[name] += found
+            nodes_of[name] += [rows[where].node] if rows[where].node else []
+    for name, found in grounds.items():
+        surest = _surest(found)
+        words = dict.fromkeys(word for one in surest for word in one.words)
+        meant = dict.fromkeys(path for one in surest for path in one.paths)
+        nodes = dict.fromkeys(nodes_of[name]) if surest and surest[0].likeness else {}
+        paths = [*tuple(meant)[: _MAX_PATHS - 2], *(node for node in nodes if node not in meant)]
+        said = () if is_han(name) else (_singular(name),)
+        yield Name(SlotKind.CATEGORY, name, tuple(words) or said, tuple(paths)[:_MAX_PATHS])
+
+
+def _surest(grounds: Sequence[Ground]) -> list[Ground]:
+    """What is most likely meant of all that a name may stand for, the surest first."""
+    best = min((one.footing for one in grounds), default=Footing.WHOLE)
+    likeness = max((one.likeness for one in grounds), default=0.0)
+    kept = [
+        one
+        for one in grounds
+        if (best is not Footing.TYPE or one.footing <= Footing.SAID)
+        and (one.footing is not Footing.WHOLE or best is Footing.WHOLE)
+        and (one.likeness >= likeness - _LESS_ALIKE or one.footing in _KEPT)
+    ]
+    return sorted(kept or grounds, key=lambda one: one.footing)
+
+
+_KEPT: Final = frozenset({Footing.TYPE, Footing.WHOLE})
+"""What counts however much the words mean the same."""
 
 
 def _own_categories(index: _PathIndex) -> Iterable[Name]:

@@ -26,6 +26,7 @@ HELP_KINDS: Final[Mapping[Intent, tuple[str, ...]]] = {
 """The intents that the shop's own texts answer, and the kinds of text."""
 
 _AT_LEAST: Final[Mapping[Intent, Mapping[str, str]]] = {
+    Intent.ORDER_DELIVERY: {"en": "when will my order be delivered", "zh": "订单什么时候送到"},
     Intent.RETURNS_WARRANTY: {
         "en": "how do I return something and get my money back",
         "zh": "买的东西怎么退货退款",
@@ -95,6 +96,12 @@ _TARGET: Final = re.compile(
 )
 """What is named is wanted itself, not what goes with it."""
 
+_RUNS_OUT: Final = re.compile(
+    r"\b(?:run(?:ning)?|ran|almost|nearly|all|fresh|we'?re|i'?m) (?:low|out)\b"
+    r"|(?:快|都|也快?|要|又)?(?:没了|没有了|用完|见底|用光|吃完了|喝完了|没剩)"
+)
+"""What is used up is wanted, not complained of."""
+
 _THANKS: Final = re.compile(r"\bthank|\bthx\b|\bcheers\b|谢")
 _POINTS: Final = re.compile(r"\b(?:these|those|them|this|that)\b|这|那|换一批|换一换")
 
@@ -117,6 +124,9 @@ def second_look(understood: Understood, kept: Kept) -> Understood:
         return replace(understood, intent=Intent.THANKS)
     if kept.dialogue.shown and (found := _TOO_DEAR.search(understood.text)):
         understood = _with_cheaper(understood, found[0])
+    is_grievance = understood.intent is Intent.COMPLAINT and not understood.strong
+    if is_grievance and _RUNS_OUT.search(understood.text) and has_any(understood, *_NAMES_GOODS):
+        return replace(understood, intent=Intent.FIND_PRODUCT, feeling=Feeling.NEUTRAL)
     sets_limit = has_any(understood, SlotKind.MAX_PRICE, SlotKind.MIN_PRICE, SlotKind.CHEAPER)
     is_mild = understood.feeling is not Feeling.NEGATIVE or not understood.strong
     if understood.intent in _MISTAKEN and sets_limit and is_mild:

@@ -64,6 +64,14 @@ _ANEW: Final = re.compile(
 _OF_THESE: Final = re.compile(
     r"\b(?:those|these|them|they|ones?|it)\b|哪种|哪个|哪款|这些|那些|这几|那几|其中|里面|它们|它|这种|那种"
 )
+_ADDS: Final = re.compile(
+    r"^(?:(?:oh|ooh|ok|okay|hmm|great|good|thanks|perfect|cool)[,.! ]+)*"
+    r"(?:and|also|plus|next|now|then)\b|\b(?:too|also|as well)[.!?]*$"
+    r"|^(?:好的?|嗯|行|对了|那)?[,，。 ]*(?:再|还|另外|然后|顺便|接下来|下一个)"
+    r"|也(?:来|要|拿|给)|还要|还有"
+)
+"""Something beside what was wanted, not in its place."""
+
 _ALWAYS: Final = re.compile(
     r"\b(?:each|every|everything|anything|per item|all of (?:it|them))\b"
     r"|每样|每件|每个|每種|每种|样样|什么都|全部|一律"
@@ -223,7 +231,8 @@ def _kept_beside(
     before = [wish for wish in old if wish.is_on(Aspect.CATEGORY)]
     if category:
         old = [wish for wish in old if not wish.is_on(Aspect.CATEGORY)]
-        is_new = intent is not Intent.REFINE and bool(before) and not _same(before, category)
+        is_other = bool(before) and not _same(before, category)
+        is_new = is_other and (intent is not Intent.REFINE or _ADDS.search(text) is not None)
     else:
         is_new = intent in LISTS and not stated and not _speaks_of(text, before)
         old = [wish for wish in old if not (is_new and wish.is_on(Aspect.CATEGORY))]

@@ -76,7 +76,8 @@ _ASKS_FOR_PRODUCTS: Final = re.compile(
     r"show me|what else|something else|anything else|any others?\b|(?:another|a different) one"
     r"|what .{0,40}\b(?:do (?:you|u) have|have you got|you have|you got)\b"
     r"|(?:do|would) (?:you|u) have (?:a|any|some|other)\b|got any|recommend|suggest"
-    r"|给我看|看看别|看点别|看看其他|有什么|有哪些|还有别的|换一批|换一(?:个|款|种)|推荐"
+    r"|looking for"
+    r"|有啥|想买|来点|来一?[瓶盒包袋罐支份箱]|给我看|看看别|看点别|看看其他|有什么|有哪些|还有别的|换一批|换一(?:个|款|种)|推荐"
 )
 _ANGRY_WORDS: Final = re.compile(
     r"\b(?:furious|livid|outrag\w+|disgust\w+|unacceptable|appalling|pathetic|ridiculous|fuming"

@@ -9,9 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Final
 
 from feature_store.language.labels import SlotKind
+from feature_store.language.normal import normal_text
 from online.chat.understanding import Meaning, Slot
 from online.chat.values import price_of
 from online.chat.wishes import (
@@ -37,6 +39,9 @@ _REFUSED_BEFORE: Final = re.compile(
     r"(?:(?<!why )\b(?:no|not|without|minus|none of)(?: the| that| those| any)?"
     r"|\bskip(?: the)?|\bforget(?: the| about)?"
     r"|\bexcept(?: for)?|\bnothing with|\bfree of|\bsick of|\btired of|\bleave out(?: the)?"
+    r"|\b(?:anything|everything|all) but(?: the)?|\b(?:other|rather) than|\bapart from"
+    r"|\bstay(?:ing)? away from|\bavoid(?:ing)?|\bsteer clear of|\bsans|\bhold the|\bnix the"
+    r"|\binstead of(?: the)?|\bdrop the|\blose the|\bditch the|\bnothing (?:too |that'?s )?"
     r"|\b(?:can'?t stand|can'?t have|can'?t eat|don'?t (?:want|like|eat|need|do)|do not want|hates?"
     r"|won'?t (?:touch|eat|have)|allergic to)(?: the| any)?|\bno more"
     r"|不要|别要|別要|别给我|別給我|不想要|不想吃|不吃|不喝|去掉|除了|排除|不含|不带|不帶|别带|別帶|别放|别加|不放"
@@ -44,8 +49,16 @@ _REFUSED_BEFORE: Final = re.compile(
     re.IGNORECASE,
 )
 _REFUSED_AFTER: Final = re.compile(
-    r"^\s*(?:味|口味|类|款)?(?:的|嘅)?(?:那种|那種|那款)?(?:就|都|我|它|他|她|们|孩子)*"
-    r"(?:不要|不想要|不吃|不喝|不爱|除外|免了|别给|別給|别要|別要|不行|去掉|唔要)"
+    r"^\s*(?:味儿?|口味|类|款|配方|做的|制的|成分|含量)?(?:的|嘅)?"
+    r"(?:那种|这种|那款|这款|那些|这些|那个|东西|口味)?(?:就|都|更|也|统统|通通|全都?|一律|还是|先|可"
+    r"|我|它|他|她|们|家里?|孩子|娃)*"
+    r"(?:不要|不想要|不吃|不喝|不爱|不用|不行|不可以|不考虑|不需要|除外|免了|免谈|算了|别给|别要|别来|别放"
+    r"|去掉|拿掉|pass\b|吃不了|喝不了|过敏|吃腻|腻了|不能吃|不能喝|不能有)"
+    r"|^\s*(?:flavou?r(?:ed)? |ones? )?(?:is |are )?"
+    r"(?:(?:too )?(?:a )?(?:no|nope|no-no|not for me|out)(?:[.,!]|$)"
+    r"|(?:gives?|makes?) (?:me|him|her|us) (?:a )?(?:rash|hives|sick)"
+    r"|(?:is|are) off the table|need not apply)",
+    re.IGNORECASE,
 )
 _WANTED_BEFORE: Final = re.compile(
     r"(?:\b(?:other|another|different|any)|别的|別的|其他|其它|另外的?)\s*$", re.IGNORECASE
@@ -58,6 +71,14 @@ _RANGE_BEFORE: Final = re.compile(
     re.IGNORECASE,
 )
 _TO: Final = re.compile(r"^\s*(?:左右|上下)?\s*(?:到|至|-|–|~|to|and)\s*$", re.IGNORECASE)
+_OR: Final = re.compile(
+    r"^\s*(?:,?\s*\b(?:or|nor)\b|/|、|或者?|或是|还有|還有|以及|和|跟|同埋?|与)\s*(?:any |the )?$",
+    re.IGNORECASE,
+)
+"""What stands between things that are refused together."""
+
+_COMMAS: Final = frozenset({",", "，"})
+
 _NOT_REFUSED: Final = re.compile(r"不要(?:太|只)|not (?:only|just)", re.IGNORECASE)
 _AT_MOST_BEFORE: Final = re.compile(
     r"(?:\bunder|\bbelow|\bless than|\bat most|\bmax(?:imum)?(?: of)?|\bup to|\bwithin"
@@ -91,7 +112,8 @@ _REFUSALS: Final = (Aspect.CATEGORY, Relation.IS_NOT)
 
 def stated_wishes(slots: Sequence[Slot], utterance: str) -> tuple[Wish, ...]:
     """The wishes of the slots; what was taken back in the same breath is refused instead."""
-    slots = _with_floor([_read_again(slot, slots, utterance) for slot in slots], utterance)
+    slots = _as_marks([_read_again(slot, slots, utterance) for slot in slots])
+    slots = _with_floor(_all_refused(slots, utterance), utterance)
     cut = _last_turn(slots, utterance)
     early_wishes = _wishes([slot for slot in slots if slot.start < cut])
     late_wishes = _wishes([slot for slot in slots if slot.start >= cut])
@@ -101,6 +123,32 @@ def stated_wishes(slots: Sequence[Slot], utterance: str) -> tuple[Wish, ...]:
     taken_back = [_refusal(wish) for wish in gone if wish.is_on(Aspect.CATEGORY)]
     refusals = tuple(left for one in taken_back if (left := without_wanted(one, late_wishes)))
     return _possible(merged((*kept, *refusals), late_wishes))
+
+
+def _as_marks(slots: list[Slot]) -> list[Slot]:
+    """The slots with brands as such, where a kind is named beside them: tide detergent."""
+    if not any(slot.kind is SlotKind.CATEGORY for slot in slots):
+        return slots
+    return [
+        replace(slot, value=replace(slot.value, paths=()))
+        if slot.kind is SlotKind.BRAND and isinstance(slot.value, Meaning)
+        else slot
+        for slot in slots
+    ]
+
+
+def _all_refused(slots: list[Slot], utterance: str) -> list[Slot]:
+    """The slots with all of a list refused where its first is: no nuts, dairy or soy."""
+    gaps = [utterance[one.end : two.start] for one, two in pairwise(slots)]
+    joined = [False] * (len(gaps) + 1)
+    for place in range(len(gaps) - 1, -1, -1):
+        is_listed = gaps[place].strip() in _COMMAS and joined[place + 1]
+        joined[place] = is_listed or _OR.search(gaps[place]) is not None
+    found = slots[:1]
+    for slot, is_joined in zip(slots[1:], joined, strict=False):
+        is_refused = found[-1].kind is SlotKind.WITHOUT and slot.kind in _REFUSABLE and is_joined
+        found.append(_refused(slot) if is_refused else slot)
+    return found
 
 
 def _last_turn(slots: Sequence[Slot], utterance: str) -> int:
@@ -123,13 +171,14 @@ def _is_refused_after(slot: Slot, slots: Sequence[Slot], after: str) -> bool:
     if found is None:
         return False
     end = slot.end + found.end()
-    return not any(end <= other.start <= end + 2 for other in slots)
+    is_listed = after[found.end() : found.end() + 1] in _COMMAS
+    return is_listed or not any(end <= other.start <= end + 2 for other in slots)
 
 
 def _read_again(slot: Slot, slots: Sequence[Slot], utterance: str) -> Slot:
     """The slot of the kind that the words beside it leave no doubt about."""
-    before = utterance[max(0, slot.start - NUM_BESIDE) : slot.start]
-    after = utterance[slot.end : slot.end + NUM_BESIDE]
+    before = normal_text(utterance[max(0, slot.start - NUM_BESIDE) : slot.start])
+    after = normal_text(utterance[slot.end : slot.end + NUM_BESIDE])
     if slot.kind is SlotKind.WITHOUT and _WANTED_BEFORE.search(before):
         return replace(slot, kind=SlotKind.CATEGORY)
     if slot.kind in _REFUSABLE:

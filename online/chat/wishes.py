@@ -23,6 +23,8 @@ MAX_TEXT: Final = 80
 MAX_VALUES: Final = 12
 """How many words and paths of a wish are used, the best first."""
 
+MAX_PATHS: Final = 8
+
 ANOTHER_BRAND: Final = "another brand"
 """The text of a wish for any brand but those shown, which gives way where nothing else is left."""
 
@@ -122,19 +124,17 @@ def _meant(kind: SlotKind, meaning: Meaning, text: str) -> Wish | None:
     is_any = kind is SlotKind.BRAND and not meaning.brands and _ANY_BRAND.search(text)
     if not words or is_any:
         return None
-    match kind:
-        case SlotKind.WITHOUT:
-            return _refusal(meaning, text)
-        case SlotKind.BRAND:
-            # a brand that is none of the shop's may still stand in a title
-            aspect = Aspect.BRAND if meaning.brands else Aspect.TAG
-            return Wish(aspect, Relation.IS, meaning.brands or words, text)
-        case SlotKind.TAG:
-            values = tuple(dict.fromkeys((*meaning.tags, *words, text)))[:MAX_VALUES]
-            return Wish(Aspect.TAG, Relation.IS, values, text)
-        case SlotKind.CATEGORY:
-            return Wish(Aspect.CATEGORY, Relation.IS, (*words, *meaning.paths[:4]), text)
-    return None
+    if kind is SlotKind.WITHOUT:
+        return _refusal(meaning, text)
+    if kind is SlotKind.BRAND and meaning.brands:
+        return Wish(Aspect.BRAND, Relation.IS, meaning.brands, text)
+    if kind is SlotKind.CATEGORY or (kind is SlotKind.BRAND and meaning.paths):
+        # a brand that is none of the shop's may be said for the kind of thing: kleenex
+        paths = meaning.paths[:MAX_PATHS]
+        return Wish(Aspect.CATEGORY, Relation.IS, (*words, *paths), text)
+    # or it may still stand in a title
+    values = (*meaning.tags, *words, text) if kind is SlotKind.TAG else words
+    return Wish(Aspect.TAG, Relation.IS, tuple(dict.fromkeys(values))[:MAX_VALUES], text)
 
 
 def _refusal(meaning: Meaning, text: str) -> Wish:

@@ -4,7 +4,9 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+from opencc import OpenCC
 
+from feature_store.language.dialects import TABLE
 from feature_store.language.gazetteer import Gazetteer, keys_of
 from feature_store.language.grams import Grams, character_grams, word_grams
 from feature_store.language.labels import SlotKind
@@ -23,6 +25,9 @@ from feature_store.language.tagging import LABELS, allowed_pairs, best_labels, l
         ("Ｈello\x00\u200b  WORLD’s", "hello world’s"),
         ("  \t\n ", ""),
         ("a\ud800b", "ab"),
+        ("唔該，有冇平啲嘅洗頭水？", "请,有没有便宜点的洗发水?"),
+        ("牛油果同牛油", "牛油果同黄油"),
+        ("20蚊，唔要蚊子", "20块,不要蚊子"),
     ],
 )
 def test_one_spelling(text: str, normal: str) -> None:
@@ -34,6 +39,24 @@ def test_a_place_in_the_normal_form_is_a_place_in_the_text() -> None:
     normal = normalise(text)
     words = [text[slice(*normal.span(one.start, one.end))] for one in tokens_of(normal.text)]
     assert words == ["我", "要", "２０", "塊", "的", "½", "½", "½", "鷄", "蛋"]
+
+
+def test_a_word_of_another_region_keeps_its_place() -> None:
+    text = "有士多啤梨味優格冇"
+    normal = normalise(text)
+    places = {word: normal.text.index(word) for word in ("草莓", "酸奶", "没有")}
+    spans = {word: normal.span(at, at + len(word)) for word, at in places.items()}
+    said = {word: text[slice(*span)] for word, span in spans.items()}
+    assert said == {"草莓": "士多啤梨", "酸奶": "優格", "没有": "冇"}
+
+
+def test_rows_of_dialects_are_in_normal_form() -> None:
+    rows = [line.split("\t") for line in TABLE.read_text().splitlines()]
+    converter = OpenCC("t2s")
+    assert all(len(row) == 2 and row[0] for row in rows)
+    assert len({said for said, _ in rows}) == len(rows)
+    for said, _ in rows:
+        assert "".join(map(converter.convert, said)) == said.lower()
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ def stated(marked: str) -> set[str]:
         ("最多[4块](max_price)吧，还是至少[2块](min_price)", {"<= 4.00", ">= 2.00"}),
         ("sick of [cereal](category). no [cereal](without)", {"-category cereal"}),
         ("not only [milk](category)", {"category milk"}),
+        (
+            "no [nuts](without), [dairy](category) or [soy](category)",
+            {"-category nuts", "-category dairy", "-category soy"},
+        ),
+        ("no [nuts](without), [milk](category) please", {"-category nuts", "category milk"}),
+        ("anything but [beans](category)", {"-category beans"}),
+        ("[鱼](category)味儿的统统不要", {"-category 鱼"}),
+        ("[大豆](category)配方嘅唔要", {"-category 大豆"}),
     ],
 )
 def test_words_beside_a_slot_say_how_it_is_meant(marked: str, wishes: set[str]) -> None:
