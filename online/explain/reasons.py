@@ -79,6 +79,9 @@ _AGO: Final = {
 UNMATCHED: Final = "unmatched_query"
 """The parameter of a reason that says for which search nothing was found."""
 
+QUERY: Final = "query"
+"""The parameter that says which search was answered."""
+
 _UNMATCHED: Final = {
     "en": "Nothing found for “{query}”, instead: {text}",
     "zh": "没有找到“{query}”，为您推荐：{text}",

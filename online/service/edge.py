@@ -52,6 +52,9 @@ SEED_BYTES: Final = 8
 NUM_REASONS: Final = 4_096
 """How many worded reasons are kept."""
 
+_PRIVATE: Final = {reasons.QUERY, reasons.UNMATCHED}
+"""Parameters that hold what somebody wrote: nothing of that outlives its answer."""
+
 _WELCOME: Final = INTERESTED_KINDS | {EventKind.PURCHASE}
 _UNWELCOME: Final = frozenset({EventKind.DISLIKE, EventKind.NOT_INTERESTED})
 
@@ -212,12 +215,18 @@ def quotas(message: Message) -> tuple[Quota, ...]:
 
 def write_reason(message: slate_pb2.Reason, reason: Reason, locale: str) -> None:
     """A reason with its words in the language of `locale`."""
-    message.CopyFrom(_worded(reason.code, tuple(reason.parameters.items()), locale))
+    if _PRIVATE.isdisjoint(reason.parameters):
+        message.CopyFrom(_kept(reason.code, tuple(reason.parameters.items()), locale))
+    else:
+        message.CopyFrom(_worded(reason, locale))
 
 
 @lru_cache(NUM_REASONS)
-def _worded(code: str, parameters: tuple[tuple[str, str], ...], locale: str) -> slate_pb2.Reason:
+def _kept(code: str, parameters: tuple[tuple[str, str], ...], locale: str) -> slate_pb2.Reason:
     """The message of a reason, to be copied: there are few of them, and they are said often."""
-    reason = Reason(code, dict(parameters))
+    return _worded(Reason(code, dict(parameters)), locale)
+
+
+def _worded(reason: Reason, locale: str) -> slate_pb2.Reason:
     text = reasons.text(reason, locale)
-    return slate_pb2.Reason(code=code, text=text, parameters=reason.parameters)
+    return slate_pb2.Reason(code=reason.code, text=text, parameters=reason.parameters)

@@ -13,7 +13,7 @@ from online.explain import reasons
 from online.feedback.attribution import TokenSigner
 from online.feedback.identities import Identities
 from online.offering.allowed import allowed_where, contains, holds
-from online.service.edge import Edge, write_reason
+from online.service.edge import Edge, _kept, write_reason
 from online.stages.vectors import top
 from online.types import Reason
 
@@ -72,6 +72,18 @@ def test_a_reason_that_is_said_again_is_a_message_of_its_own() -> None:
     assert second.text == reasons.text(reason, "en")
     write_reason(second, reason, "zh")
     assert second.text == reasons.text(reason, "zh")
+
+
+@pytest.mark.parametrize("name", [reasons.QUERY, reasons.UNMATCHED])
+def test_what_somebody_searched_for_is_not_kept(name: str) -> None:
+    code = "for_search" if name == reasons.QUERY else "popular"
+    reason = Reason(code, {name: "gifts for tina"})
+    before = _kept.cache_info()
+    message = slate_pb2.Reason()
+    write_reason(message, reason, "en")
+    assert message.text == reasons.text(reason, "en")
+    assert "gifts for tina" in message.text
+    assert _kept.cache_info() == before
 
 
 class NoSecrets:
