@@ -38,3 +38,22 @@ def demand_by_price(
     of_block = resource[starts][:, None] == np.arange(ladder.shape[1])
     total: Floats = used @ of_block.astype(np.float64)
     return total
+
+
+def best_of_others(net: Floats, starts: NDArray[np.intp]) -> Floats:
+    """What one has instead of each offer, shape (n,): the best other of its block, or nothing.
+
+    `net` (n,) is what each is worth beyond what it uses; `starts` is where the blocks begin. Of
+    several best ones the first is had, and the others have it.
+    """
+    if not len(net):
+        return np.zeros_like(net)
+    sizes = np.diff(starts, append=len(net))
+    best = np.repeat(np.maximum.reduceat(net, starts), sizes)
+    ties = np.flatnonzero(net >= best)
+    block = np.repeat(np.arange(len(starts)), sizes)[ties]
+    first = ties[np.diff(block, prepend=-1) > 0]
+    rest = net.copy()
+    rest[first] = -np.inf
+    best[first] = np.maximum.reduceat(rest, starts)
+    return np.maximum(best, 0.0)

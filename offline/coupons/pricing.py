@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.coupon_demand import LADDER, demand_by_price
+from feature_store.coupon_demand import LADDER, best_of_others, demand_by_price
 from feature_store.coupon_features import best_fitting, uplift_by_coupon
 from feature_store.coupons import MICROS, Demand, FloorOf, coupon_account
 from offline.coupons.allocation import NONE, programme, shadow_prices
@@ -125,7 +125,7 @@ class _Market:
                 now = price.get(("money", name), 0.0)
                 found.shadow_prices[name] = round(now, DIGITS)
                 found.demand[name] = self._demand(mine, surplus + now * self.cost, blocks=True)
-        others = self._best_of_others(surplus)
+        others = best_of_others(surplus, self.pairs.block_starts)
         for number, row in enumerate(self.pairs.rows.iter_rows(named=True)):
             if row["budget"] is not None:
                 mine = self.pairs.coupon == number
@@ -133,16 +133,6 @@ class _Market:
                 found.shadow_prices[name] = round(now, DIGITS)
                 found.demand[name] = self._demand(mine, surplus + now * self.cost - others)
         return found
-
-    def _best_of_others(self, surplus: Floats) -> Floats:
-        """What the user has instead of each pair: the best of the same campaign, or nothing."""
-        starts = self.pairs.block_starts
-        sizes = self.pairs.block_sizes
-        best = np.repeat(np.maximum.reduceat(surplus, starts), sizes)
-        is_best = surplus >= best
-        rest = np.where(is_best, -np.inf, surplus)
-        second = np.repeat(np.maximum.reduceat(rest, starts), sizes)
-        return np.maximum(np.where(is_best, second, best), 0.0)
 
     def _demand(self, mine: NDArray[np.bool_], value: Floats, *, blocks: bool = False) -> Demand:
         """What is asked for of one limit at the prices of the LADDER; `blocks`: one a user."""

@@ -8,7 +8,7 @@ arithmetic on columns: it knows no user, ledger or store.
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.coupon_demand import LADDER, demand_by_price
+from feature_store.coupon_demand import LADDER, best_of_others, demand_by_price
 from online.coupons.columns import Coupons
 from online.types import Mask
 
@@ -42,7 +42,8 @@ def asked_of_budgets(
     left = value - own_price[places] * cost
     of_campaigns = demand_by_price(left, cost, campaign, campaign, ladder[:, :num])
     asked[:, :num] = np.where(has_budget, of_campaigns, 0.0)
-    others = _best_of_others(left - prices[campaign] * cost, campaign)
+    starts = np.flatnonzero(np.diff(campaign, prepend=-1))
+    others = best_of_others(left - prices[campaign] * cost, starts)
     mine = np.flatnonzero(column[places] >= 0)
     to_offer = (value - prices[campaign] * cost - others)[mine]
     owned = column[places[mine]]
@@ -59,16 +60,3 @@ def earned_per_unit(coupons: Coupons) -> Floats:
     mean = np.where(count > 0, total / np.maximum(count, 1), 1.0)
     both: Floats = np.concatenate([mean, ratio[coupons.limits.budgeted]])
     return np.maximum(both, 1e-9)
-
-
-def _best_of_others(net: Floats, campaign: NDArray[np.int32]) -> Floats:
-    """Of each offer what the visitor has instead: the best of the same campaign, or nothing.
-
-    Those of a campaign lie together.
-    """
-    starts = np.flatnonzero(np.diff(campaign, prepend=-1))
-    sizes = np.diff(starts, append=len(net))
-    best = np.repeat(np.maximum.reduceat(net, starts), sizes)
-    second = np.repeat(np.maximum.reduceat(np.where(net >= best, -np.inf, net), starts), sizes)
-    other: Floats = np.where(net >= best, second, best)
-    return np.maximum(other, 0.0)

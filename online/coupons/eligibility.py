@@ -120,6 +120,11 @@ def judge(coupons: Coupons, situation: Situation) -> Verdicts:
     return Verdicts(judged, np.array([rule.check(judged) for rule in rules]))
 
 
+def takes_part_in_lots(situation: Situation) -> bool:
+    """Whether lots decide if somebody is held out: not of visits, nor of who is not looked at."""
+    return is_user(situation.name) and situation.consent.personalization
+
+
 def _face_value(coupons: Coupons, amounts: Micros) -> Micros:
     """A share of the price without a maximum costs what it gives on this basket."""
     places = coupons.open_places
@@ -164,13 +169,10 @@ def _audience(judged: Judged) -> Mask:
 
 
 def _hold_out(judged: Judged) -> Mask:
-    """Users whom lots drew to be without a campaign, so that its effect is known; visits are not.
-
-    Who must not be looked at is not drawn either.
-    """
+    """Users whom lots drew to be without a campaign, so that its effect is known."""
     coupons, situation = judged.coupons, judged.situation
     mask = np.ones(len(coupons), bool)
-    if not (is_user(situation.name) and situation.consent.personalization):
+    if not takes_part_in_lots(situation):
         return mask
     for number, share in coupons.limits.held_out_of:
         if is_held_out(situation.name, coupons.campaigns[number].campaign, share):

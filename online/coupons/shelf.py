@@ -16,11 +16,17 @@ from feature_store.schema import Corpus
 from online.catalog import Catalog
 from online.coupons.basket import as_text, read_basket, saving
 from online.coupons.columns import NO_GROUP, Coupons, Micros
-from online.coupons.eligibility import Group, Situation, Verdicts, judge
+from online.coupons.eligibility import (
+    Group,
+    Situation,
+    Verdicts,
+    judge,
+    takes_part_in_lots,
+)
 from online.coupons.usage import Use, holds_nothing, nothing_used
 from online.coupons.valuing import Floats, Models, estimate, kept_for, worth
 from online.explain.findings import FilterFinding, SourceFinding, Standing
-from online.known import Known, is_user
+from online.known import Known
 from online.types import Card, CouponDetail, Mask, Query, Reason, Request, SlateItem
 
 SOURCE: Final = "coupons"
@@ -191,10 +197,10 @@ class CouponShelf:
         price = float(self.catalog.price[gift]) if gift >= 0 else np.nan
         return saving(self.coupons, place, int(verdicts.judged.covered[place]), price)
 
-    def _shown_chance(self, name: str, place: int) -> float:
+    def _shown_chance(self, situation: Situation, place: int) -> float:
         """How likely lots let the user have a coupon: what learning weighs it by."""
         campaign = self.coupons.campaigns[self.coupons.campaign[place]]
-        return 1.0 - campaign.hold_out if is_user(name) else 1.0
+        return 1.0 - campaign.hold_out if takes_part_in_lots(situation) else 1.0
 
     def _item(
         self, verdicts: Verdicts, place: int, redemption: float, own_goods: Floats
@@ -206,7 +212,7 @@ class CouponShelf:
             corpus=Corpus.COUPON,
             score=redemption,
             source=SOURCE,
-            propensity=self._shown_chance(verdicts.judged.situation.name, place),
+            propensity=self._shown_chance(verdicts.judged.situation, place),
             reason=_reason(detail, is_own=own_goods[place] > 0, is_chosen=bool(coupon.audience)),
             card=Card(title=coupon.title, detail=detail),
         )

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from feature_store.bundle import open_bundle
-from feature_store.coupon_demand import LADDER
+from feature_store.coupon_demand import LADDER, best_of_others
 from feature_store.coupon_features import OWN_GOODS
 from feature_store.coupons import (
     USER_NAMES,
@@ -19,6 +19,7 @@ from feature_store.coupons import (
     is_held_out,
 )
 from feature_store.ledger import Ledger
+from feature_store.people import Consent
 from feature_store.store import MemoryStore
 from online.catalog import Catalog, open_catalog
 from online.completion import complete
@@ -202,6 +203,34 @@ def test_who_is_held_out_gets_none_and_the_others_a_chance_that_is_logged(
     query, _ = complete(snapshot, request(None), Known(name="visit/1"))
     (item,) = shelf.recommend(query, Known(name="visit/1"), (), 1)
     assert item.propensity == 1.0, "lots are drawn of users"
+
+
+def test_who_refuses_personalization_is_neither_held_out_nor_logged_as_if(
+    snapshot: Snapshot, catalog: Catalog
+) -> None:
+    halved = (Campaign("spring", hold_out=0.25),)
+    shelf = shelf_of(columns(catalog, coupon("a"), campaigns=halved), catalog)
+    for number in range(30):
+        known = Known(name=f"{USER_NAMES}{number}", consent=Consent(personalization=False))
+        query, _ = complete(snapshot, request(None), known)
+        (item,) = shelf.recommend(query, known, (), 1)
+        assert item.propensity == 1.0
+
+
+def test_of_equal_coupons_nobody_pays_for_the_one_with_money_of_its_own(catalog: Catalog) -> None:
+    coupons = columns(catalog, coupon("a", budget=99 * ONE), coupon("b"), coupon("c"))
+    value, cost = ONE * np.array([5.0, 5.0, 1.0]), ONE * np.ones(3)
+    asked = asked_of_budgets(coupons, value, cost, np.ones(3, bool), np.zeros(2))
+    assert not asked[1:, 1].any(), "the other one is as good, and free"
+    alone = asked_of_budgets(coupons, value, cost, np.array([True, False, True]), np.zeros(2))
+    assert alone[1, 1] == ONE
+
+
+def test_what_one_has_instead_is_the_first_best_of_the_block() -> None:
+    net = np.array([5.0, 5.0, 1.0, 2.0, 3.0, -1.0, -2.0])
+    others = best_of_others(net, np.array([0, 3, 5, 6]))
+    assert others.tolist() == [5.0, 5.0, 5.0, 3.0, 2.0, 0.0, 0.0]
+    assert not len(best_of_others(net[:0], np.zeros(0, np.intp)))
 
 
 def test_without_money_of_their_own_nothing_changes(catalog: Catalog) -> None:
