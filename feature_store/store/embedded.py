@@ -73,13 +73,9 @@ class LmdbStore:
             with environment.begin() as transaction:
                 return [transaction.get(key) for key in keys]
 
-        values = self._run(read)
         if len(keys) >= MANY_KEYS:
-            self._num_read += len(keys)
-            if self._num_read >= KEYS_PER_MAP:
-                self._num_read = 0
-                self._resize(self._num_resizes, growth=1)
-        return values
+            self._let_go(len(keys))
+        return self._run(read)
 
     def update_many(self, keys: Sequence[bytes], change: Change) -> None:
         """See OnlineStore. `change` runs while all other writers wait."""
@@ -138,7 +134,15 @@ class LmdbStore:
                 found = (record for _, record in records)
                 return list(takewhile(lambda record: record[0].startswith(prefix), found))
 
+        self._let_go(SCAN_RECORDS)
         return self._run(read)
+
+    def _let_go(self, num_keys: int) -> None:
+        """Map the file anew, now and then, before so many more keys are read of it."""
+        self._num_read += num_keys
+        if self._num_read >= KEYS_PER_MAP:
+            self._num_read = 0
+            self._resize(self._num_resizes, growth=1)
 
     def _run(self, action: Callable[[lmdb.Environment], T]) -> T:
         """Run a transaction, again after each change of the map's size."""
@@ -161,11 +165,14 @@ class LmdbStore:
 
         Readers that were killed keep old pages from being reused, so they are removed first.
         """
-        with self._gate.alone():
-            if self._num_resizes == num_resizes:
-                self._environment.reader_check()
-                self._environment.set_mapsize(growth * self._environment.info()["map_size"])
-                self._num_resizes += 1
+        try:
+            with self._gate.alone():
+                if self._num_resizes == num_resizes:
+                    self._environment.reader_check()
+                    self._environment.set_mapsize(growth * self._environment.info()["map_size"])
+                    self._num_resizes += 1
+        except lmdb.Error as error:
+            raise StoreError(f"the store in {self._directory} failed: {error}") from error
 
 
 def _open(directory: Path, map_bytes: int) -> lmdb.Environment:

@@ -31,7 +31,6 @@ from feature_store.bundle import Bundle, StringTable
 from feature_store.content.columns import open_columns
 from feature_store.language.encoder import embedded_encoder
 from offline.adapters.shop_content import TEXTS
-from offline.content.section import ANSWERING
 from offline.content.tuning import content_bundle, demo_content, read_questions
 from online.catalog import Catalog
 from online.content.library import Library
@@ -66,8 +65,7 @@ class Asked:
 
 def search_of_the_demo_shop(folder: Path) -> ContentSearch:
     """What the demo ships, over its content alone."""
-    answering = json.loads(ANSWERING.read_text(encoding="utf-8"))
-    bundle = content_bundle(folder, embedded_encoder(), answering)
+    bundle = content_bundle(folder, embedded_encoder(), demo_content())
     library = Library(open_columns(bundle), nothing_sold(bundle), np.zeros((0, 1), np.float16))
     return open_search(bundle, library, embedded_encoder())
 

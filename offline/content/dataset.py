@@ -4,9 +4,11 @@ What was shown and acted on counts up to the horizon only; the texts themselves 
 they are shown by their own dates.
 """
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -17,6 +19,9 @@ from offline.ingest.tables import instant, polars_schema, scan_content, scan_eve
 ACTED: Final = (EventKind.CLICK, EventKind.CONTENT_READ, EventKind.LIKE, EventKind.MAIL_CLICK)
 """What says that a piece was of use."""
 
+ANSWERING_FILE: Final = "answering.json"
+"""Beside the tables: how this shop's questions are answered, see `offline.content.tuning`."""
+
 _COUNTS: Final = {"item": pl.String(), "shown": pl.Int64(), "acted": pl.Int64()}
 
 
@@ -25,11 +30,13 @@ class ContentData:
     """The content table, sorted by item and language, and how often each piece was acted on.
 
     `counts` has item, shown (how often) and acted (people who clicked, read or liked it, less
-    those who found it of no help); null stands for 0.
+    those who found it of no help); null stands for 0. `answering` is of ANSWERING_FILE, None where
+    the shop has none of its own.
     """
 
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=polars_schema(CONTENT)))
     counts: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_COUNTS))
+    answering: Mapping[str, Any] | None = None
 
     @property
     def num_pieces(self) -> int:
@@ -43,15 +50,24 @@ class ContentData:
 
 def load_content(tables: Path, horizon_time: int) -> ContentData:
     """The content of an installation; empty when it has none."""
-    rows = scan_content(tables).sort("item", "language").collect()
-    if not len(rows):
-        return ContentData()
+    data = read_content(tables)
+    if not len(data):
+        return data
     before = instant(horizon_time)
     events = scan_events(tables).filter(
         pl.col("corpus") == Corpus.CONTENT.value, pl.col("event_time") < before
     )
     counts = _shown(events, scan_exposures(tables).filter(pl.col("request_time") < before))
-    return ContentData(rows, counts.join(_acted(events), on="item", how="full", coalesce=True))
+    counts = counts.join(_acted(events), on="item", how="full", coalesce=True)
+    return replace(data, counts=counts)
+
+
+def read_content(tables: Path) -> ContentData:
+    """The content as such, whatever people did with it."""
+    rows = scan_content(tables).sort("item", "language").collect()
+    own = tables.parent / ANSWERING_FILE
+    answering = json.loads(own.read_text(encoding="utf-8")) if own.exists() else None
+    return ContentData(rows, answering=answering)
 
 
 def _shown(events: pl.LazyFrame, exposures: pl.LazyFrame) -> pl.DataFrame:

@@ -38,7 +38,7 @@ MIN_HEADS: Final = 200
 OUTSIDE: Final = Path(__file__).parents[1] / "texts" / "content" / "outside.jsonl"
 """Questions that a shop's content seldom answers."""
 
-ANSWERED_COSINE: Final = 0.8
+ANSWERED_COSINE: Final = 0.65
 """A head so near to one of them says that this shop does answer it."""
 
 MAX_CLASSES: Final = 2_000
@@ -67,12 +67,11 @@ def write_content(
     items: pl.DataFrame,
     purchased: NDArray[np.int32],
     encoder: TextEncoder,
-    answering: dict[str, Any] | None = None,
 ) -> None:
     """Write the section; nothing at all for a shop without content.
 
     `items` is the product table in the order of the bundle's indexes, `purchased` the item of each
-    purchase. `answering` None: that of ANSWERING.
+    purchase.
     """
     if not len(data):
         return
@@ -83,12 +82,14 @@ def write_content(
     vectors = encoder.encode([unit.text for unit in units])
     heads = vectors[[unit.begin < 0 for unit in units]]
     write_columns(writer, "head_vectors", heads)
-    write_columns(writer, "outside_vectors", outside_vectors(heads, encoder))
+    answering = dict(data.answering or json.loads(ANSWERING.read_text(encoding="utf-8")))
+    outside = answering.pop("outside", None) or read_outside()
+    write_columns(writer, "outside_vectors", outside_vectors(heads, outside, encoder))
     _write_pieces(writer, data, pieces, versions, number)
     _write_units(writer, units, vectors, len(pieces))
     _write_indexes(writer, units, versions, len(pieces), number)
     write_links(writer, versions, number, items, purchased)
-    writer.json(SETTINGS_FILE, {"space": encoder.space, "answering": answering or _answering()})
+    writer.json(SETTINGS_FILE, {"space": encoder.space, "answering": answering})
 
 
 def units_of(versions: list[dict[str, Any]], number: dict[str, int]) -> list[Unit]:
@@ -105,16 +106,21 @@ def units_of(versions: list[dict[str, Any]], number: dict[str, int]) -> list[Uni
     return units
 
 
-def outside_vectors(heads: Vectors, encoder: TextEncoder, path: Path = OUTSIDE) -> Vectors:
+def read_outside(path: Path = OUTSIDE) -> list[str]:
+    """Questions that no piece answers: the `text` of each line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines if line]
+
+
+def outside_vectors(heads: Vectors, outside: list[str], encoder: TextEncoder) -> Vectors:
     """Vectors of questions that no piece answers, shape (questions, dimension).
 
     Those that a head comes near to are left out: this shop answers them.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    vectors = encoder.encode([json.loads(line)["text"] for line in lines])
+    vectors = encoder.encode(outside)
     nearest = (vectors @ heads.T).max(axis=1, initial=-1.0)
-    outside: Vectors = vectors[nearest < ANSWERED_COSINE]
-    return outside
+    kept: Vectors = vectors[nearest < ANSWERED_COSINE]
+    return kept
 
 
 def paragraphs(body: str) -> list[tuple[int, int]]:
@@ -122,11 +128,6 @@ def paragraphs(body: str) -> list[tuple[int, int]]:
     breaks = [(0, 0), *(found.span() for found in _PARAGRAPHS.finditer(body)), (len(body),) * 2]
     spans = [(before[1], after[0]) for before, after in pairwise(breaks)]
     return [(begin, end) for begin, end in spans if body[begin:end].strip()]
-
-
-def _answering() -> dict[str, Any]:
-    values: dict[str, Any] = json.loads(ANSWERING.read_text(encoding="utf-8"))
-    return values
 
 
 def _write_pieces(

@@ -8,7 +8,7 @@ it.
 import argparse
 import json
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,14 +29,15 @@ from feature_store.content.questions import (
     confidence_features,
     open_questions,
 )
+from feature_store.durable import replace_file
 from feature_store.errors import FeatureStoreError
 from feature_store.language.encoder import TextEncoder, embedded_encoder
 from feature_store.language.postings import Weights
 from feature_store.schema import CONTENT, PRODUCTS
 from offline.adapters.shop_content import TEXTS, shop_content
-from offline.content.dataset import ContentData
+from offline.content.dataset import ANSWERING_FILE, ContentData, read_content
 from offline.content.encoding import CACHE_FILE, CachedEncoder
-from offline.content.section import ANSWERING, write_content
+from offline.content.section import read_outside, write_content
 from offline.home import Home
 from offline.ingest.mapping import ShopMapping
 from offline.ingest.rules import judge
@@ -76,7 +77,7 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
 
 
 def ask_all(questions: Questions, encoder: TextEncoder, rows: list[dict[str, Any]]) -> list[Asked]:
-    """All questions against the content."""
+    """All questions against the content. Raises KeyError for an answer that no piece is."""
     vectors = encoder.encode([row["text"] for row in rows])
     number = {piece: place for place, piece in enumerate(questions.columns.id.tolist())}
     asked = []
@@ -185,12 +186,12 @@ def demo_content() -> ContentData:
     return ContentData(judged.accepted.sort("item", "language"))
 
 
-def content_bundle(folder: Path, encoder: TextEncoder, answering: dict[str, Any]) -> Bundle:
-    """A bundle of the demo shop's content alone, for whoever looks at nothing else."""
+def content_bundle(folder: Path, encoder: TextEncoder, data: ContentData) -> Bundle:
+    """A bundle of content alone, for whoever looks at nothing else."""
     items = pl.DataFrame(schema=polars_schema(PRODUCTS))
     with BundleWriter(folder) as writer:
         nothing = np.zeros(0, np.int32)
-        write_content(writer, demo_content(), items, nothing, encoder, answering)
+        write_content(writer, data, items, nothing, encoder)
         return writer.commit(
             horizon_time=0, seed=0, recipe={}, role=bundle_pb2.ROLE_REFIT, num_items={}
         )
@@ -203,22 +204,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[TEXTS.parent / "questions" / name for name in ("tuning.jsonl", "more.jsonl")],
-        help="JSONL, some of them without an answer (default: the demo shop's)",
+        help="JSONL of language, text and answer: the id of a piece, or null where none answers, "
+        "as should be so of a third or more (default: the demo shop's)",
     )
-    parser.add_argument("--out", type=Path, default=ANSWERING, help="default: %(default)s")
+    parser.add_argument(
+        "--outside",
+        type=Path,
+        help="JSONL of further texts that no piece answers, not among the questions "
+        "(default: those of the demo shop)",
+    )
+    parser.add_argument(
+        "--out", type=Path, help=f"default: {ANSWERING_FILE} in the home, where train finds it"
+    )
     Home.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit, print what holds across folds, and write the file that `train` puts into bundles."""
+    """Fit, print what holds across folds, and write the file that `train` puts into bundles.
+
+    The content is the installation's; where it has none, the demo shop's.
+    """
     home = Home.from_arguments(args)
+    data = replace(read_content(home.tables), answering=None)
     encoder = CachedEncoder(embedded_encoder(), home.path / CACHE_FILE, Progress())
     try:
         with tempfile.TemporaryDirectory() as folder:
             rows = [row for path in args.questions for row in read_questions(path)]
-            bundle = content_bundle(Path(folder), encoder, {"order": {}})
+            if args.outside is not None:
+                data = replace(data, answering={"outside": read_outside(args.outside)})
+            bundle = content_bundle(Path(folder), encoder, data if len(data) else demo_content())
             asked = ask_all(open_questions(bundle), encoder, rows)
-    except OSError as error:
+    except KeyError as error:
+        message = f"a question lacks a field, or its answer is no piece: {error}"
+        raise FeatureStoreError(message) from None
+    except (OSError, json.JSONDecodeError) as error:
         raise FeatureStoreError(f"cannot read the questions: {error}") from None
     finally:
         encoder.close()
@@ -226,7 +245,8 @@ def run(args: argparse.Namespace) -> int:
     threshold = choose_threshold(outcomes)
     fitted = fit(asked)
     answering = Answering(fitted.order, fitted.weights, fitted.bias, threshold)
-    text = json.dumps(to_json(answering, encoder.space), indent=2) + "\n"
-    args.out.write_text(text, encoding="utf-8")
+    values = to_json(answering, encoder.space) | dict(data.answering or {})
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    replace_file(args.out or home.path / ANSWERING_FILE, text.encode())
     print(json.dumps({name: round(each, 4) for name, each in figures(outcomes, threshold).items()}))
     return 0

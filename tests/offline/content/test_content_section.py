@@ -15,7 +15,7 @@ from feature_store.language.encoder import Vectors
 from offline.content.dataset import ContentData, load_content
 from offline.content.encoding import CachedEncoder, SentenceTransformersEncoder
 from offline.content.links import STRENGTHS, _matches
-from offline.content.section import learn_metric, outside_vectors, paragraphs
+from offline.content.section import learn_metric, paragraphs
 from offline.content.tuning import Asked, across_folds, choose_threshold, figures
 from offline.errors import QuarantineLimitError, SourceError
 from offline.ingest.files import find_sources
@@ -218,27 +218,3 @@ def test_a_file_that_is_no_json_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "content.jsonl").write_text('{"item": "a"\n{]')
     with pytest.raises(SourceError, match="one JSON object a line"):
         find_sources(str(tmp_path / "content.jsonl"), CsvFormat())
-
-
-class _ByLetters:
-    """Counts of letters as vectors: texts of the same letters are the same."""
-
-    space = "letters"
-    dimension = 26
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        counts = [[text.count(chr(97 + letter)) for letter in range(26)] for text in texts]
-        vectors: Vectors = np.array(counts, np.float32)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors
-
-
-def test_what_a_shop_answers_is_not_outside(tmp_path: Path) -> None:
-    path = tmp_path / "outside.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("abc", "xyz")))
-    encoder = _ByLetters()
-    everything = encoder.encode(["abc", "xyz"])
-    assert outside_vectors(encoder.encode(["mmm"]), encoder, path).tolist() == everything.tolist()
-    assert outside_vectors(encoder.encode(["cab"]), encoder, path).tolist() == [
-        everything[1].tolist()
-    ]
