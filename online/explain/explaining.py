@@ -27,7 +27,7 @@ from online.stages.places import Ranking, nothing_chosen, room_of
 from online.stages.ranker import Ranker
 from online.stages.scorers import Blend
 from online.stages.visitors import ForVisitors
-from online.stages.weighing import weigh
+from online.stages.weighing import by_rules
 from online.types import (
     Candidates,
     Degraded,
@@ -161,9 +161,9 @@ def _rank(pipeline: Pipeline, query: Query, found: list[Found], item: int) -> _R
         terms = _terms(pipeline, scorer, query, candidates, position)
     except Exception:  # the scorer is out: the slate is ordered by rank, and so is this
         scores, terms = by_rank(candidates), []
-    fitting = by_search(query, candidates, scores)
-    values = weigh(query, candidates, scores)
-    for name, before, after in (("search", scores, fitting), ("rules", fitting, values)):
+    ruled = by_rules(query, candidates, scores)
+    values = by_search(query, candidates, ruled)
+    for name, before, after in (("rules", scores, ruled), ("search", ruled, values)):
         if change := float(after[position] - before[position]):
             terms.append((name, change))
     terms.sort(key=lambda term: -abs(term[1]))

@@ -53,7 +53,7 @@ NUM_REASONS: Final = 4_096
 """How many worded reasons are kept."""
 
 _PRIVATE: Final = {reasons.QUERY, reasons.UNMATCHED}
-"""Parameters that hold what somebody wrote: nothing of that outlives its answer."""
+"""Parameters that repeat what somebody wrote: the words of such a reason are not kept."""
 
 _WELCOME: Final = INTERESTED_KINDS | {EventKind.PURCHASE}
 _UNWELCOME: Final = frozenset({EventKind.DISLIKE, EventKind.NOT_INTERESTED})

@@ -1,7 +1,8 @@
 """What a shop's rules and a tired eye make of the scores: boosted, buried, shown often enough.
 
 And what a sale is worth to the shop: with the margin to the power of 1, a purchase probability
-becomes the profit to expect. What fits a search comes first, or is lifted, before all of that.
+becomes the profit to expect. Only then comes what fits a search first, or is lifted: on the page of
+a search the shop orders what fits about as well, and brings nothing past it.
 
 It changes scores after the scorer, so that every scorer means the same by a boost.
 """
@@ -22,12 +23,18 @@ FRESH_DAYS: Final = 60.0
 
 
 def weigh(query: Query, candidates: Candidates, scores: Scores) -> Scores:
-    """The scores after the search, boosts, buries and what was shown of late.
+    """The scores after the shop's rules, what was shown of late, and the search.
 
     The same array if nothing holds.
+    """
+    return by_search(query, candidates, by_rules(query, candidates, scores))
+
+
+def by_rules(query: Query, candidates: Candidates, scores: Scores) -> Scores:
+    """The scores after boosts, buries, what a sale is worth and what was shown of late.
+
     A factor multiplies a positive score; of a negative one it takes as much away, or adds it.
     """
-    scores = by_search(query, candidates, scores)
     scores = _ruled(query.offer, query.time, candidates.items, scores)
     fatigue = query.placement.fatigue
     if fatigue is not None and len(query.tired):
@@ -36,7 +43,7 @@ def weigh(query: Query, candidates: Candidates, scores: Scores) -> Scores:
 
 
 def weigh_together(queries: Queries, candidates: CandidatesTogether, scores: Scores) -> Scores:
-    """The same for the candidates of many queries."""
+    """`weigh` for the candidates of many queries, which search for nothing."""
     one, found = queries.each[0], candidates.lists
     scores = _ruled(one.offer, one.time, found.items, scores)
     fatigue = one.placement.fatigue

@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from feature_store.bundle import open_bundle
@@ -235,13 +236,32 @@ def test_the_shop_may_lift_what_fits_but_not_what_does_not(
 ) -> None:
     rules = [
         {"action": "boost", "items": ["24"], "factor": 90.0, "name": "saws"},
-        {"action": "boost", "items": ["04"], "factor": 3.0, "name": "slices"},
+        {"action": "boost", "items": ["04"], "factor": 10.0, "name": "slices"},
     ]
     read = read_rules({"rules": rules}, tuple(PLACEMENTS))
     shop = Shop(snapshot.catalog, snapshot.shop.attributes, PLACEMENTS, read)
     slate = Engine(store, replace(snapshot, shop=shop)).recommend(request("cheese", 4))
     assert paths(slate)[:5] == ["Dairy > Cheese"] * 5
     assert slate.items[0].item == "04"
+
+
+def test_what_a_sale_is_worth_does_not_lead_past_what_fits(
+    snapshot: Snapshot, store: MemoryStore
+) -> None:
+    """Cheese is nearly worthless to the shop, the last one less so than the others."""
+    worth = np.where([path == "Dairy > Cheese" for path in PATHS], 0.02, 1.0).astype(np.float32)
+    worth[4] = 0.05
+    attributes = replace(snapshot.shop.attributes, price=worth)
+    rules = [{"action": "objective", "price": 3.0, "name": "dear"}]
+    read = read_rules({"rules": rules}, tuple(PLACEMENTS))
+    shop = Shop(snapshot.catalog, attributes, PLACEMENTS, read)
+    engine = Engine(store, replace(snapshot, shop=shop))
+    slate = engine.recommend(request("cheese", 4, page_size=25))
+    assert paths(slate)[:5] == ["Dairy > Cheese"] * 5
+    assert slate.items[0].item == "04"
+    explained = engine.explain(request("cheese", 4), "04")
+    assert explained.score == slate.items[0].score
+    assert dict(explained.terms)["rules"] < 0 < dict(explained.terms)["search"]
 
 
 def test_why_is_explained(engine: Engine) -> None:
