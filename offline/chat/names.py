@@ -6,7 +6,6 @@ category. It knows no model.
 """
 
 import re
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from feature_store.language.names import Name
 from feature_store.language.normal import is_han, normal_text
 from feature_store.language.words import singular, words_of
 from feature_store.schema import CATEGORY_SEPARATOR
+from offline.chat.beginnings import Beginnings
 from offline.chat.grounding import Footing, Ground, Grounder, Row
 from offline.chat.texts import TEXTS, Entry
 
@@ -30,11 +30,11 @@ _MORE: Final = "more"
 _ARTICLE: Final = re.compile("^(?:the|a|an|some|my|just) ")
 _MAX_PATHS: Final = 8
 _MAX_WORDS: Final = 5
-_MAX_VALUES: Final = 64
 _MIN_PROPERTY: Final = 4
 _LESS_ALIKE: Final = 0.1
 """What is so much less alike to a name than another thing is not meant by it."""
 
+_KEPT: Final = frozenset({Footing.TYPE, Footing.WHOLE})
 _CUT: Final = re.compile(r"[/,&:()\-]+")
 
 
@@ -230,13 +230,9 @@ def _surest(grounds: Sequence[Ground]) -> list[Ground]:
         for one in grounds
         if (best is not Footing.TYPE or one.footing <= Footing.SAID)
         and (one.footing is not Footing.WHOLE or best is Footing.WHOLE)
-        and (one.likeness >= likeness - _LESS_ALIKE or one.footing in _KEPT)
+        and (one.footing in _KEPT or one.likeness >= likeness - _LESS_ALIKE)
     ]
     return sorted(kept or grounds, key=lambda one: one.footing)
-
-
-_KEPT: Final = frozenset({Footing.TYPE, Footing.WHOLE})
-"""What counts however much the words mean the same."""
 
 
 def _own_categories(index: _PathIndex) -> Iterable[Name]:
@@ -269,7 +265,7 @@ def _from_lexicon(
     index: _PathIndex,
     shelves: Shelves,
 ) -> Iterable[Name]:
-    brand_words, tag_words = _Beginnings(shelves.brands), _Beginnings(shelves.tags)
+    brand_words, tag_words = Beginnings(shelves.brands), Beginnings(shelves.tags)
     for entry in entries:
         forms = [normal_text(form) for language in entry.forms.values() for form in language]
         for form in forms:
@@ -294,23 +290,6 @@ def _words_for(entry: Entry, form: str, english: dict[str, tuple[str, ...]]) -> 
     parts = [form[start:] for start in range(len(form) - 1)] + [form[:2]]
     known = next((english[part] for part in parts if part in english), None)
     return known or ((entry.name,) if entry.kind is SlotKind.CATEGORY else (form,))
-
-
-class _Beginnings:
-    """The values of a column by how they begin."""
-
-    def __init__(self, values: Sequence[str]) -> None:
-        self._values = sorted((value.lower(), value) for value in values if value)
-
-    def of(self, words: Sequence[str]) -> tuple[str, ...]:
-        """The values that begin with one of the words."""
-        found: dict[str, None] = {}
-        for word in words:
-            for lower, value in self._values[bisect_left(self._values, (word, "")) :]:
-                if not lower.startswith(word):
-                    break
-                found[value] = None
-        return tuple(found)[:_MAX_VALUES]
 
 
 def _plain(text: str) -> str:
