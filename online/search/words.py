@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from feature_store.language.words import terms_of_phrase
-from online.columns import distinct, sums
+from online.columns import distinct, highest, sums
 from online.offering.allowed import contains
 from online.offering.attributes import Attributes, Words
 from online.search.reading import Part, QueryReader
@@ -37,7 +37,10 @@ HEAD: Final = 1.3
 """The last part says what a thing is, in both languages: chocolate milk is milk."""
 
 COMMON: Final = 20_000
-"""A part that more items have brings none where another part is rarer; it still counts."""
+"""Of a part that more items have the best sellers are brought where another part is rarer.
+
+What is brought otherwise, and what others bring, is rated by all of its parts all the same.
+"""
 
 PAIR: Final = 0.5
 PRIOR: Final = np.float32(0.03)
@@ -59,50 +62,72 @@ class SearchWords:
 
     def retrieve(self, query: Query, limit: int) -> Found:
         """The allowed items that have most of the search; nothing where none has a word of it."""
-        parts = self.reader.read(query.request.query).parts
-        having, shares = self._shares(parts)
-        if not len(having):
+        parts = self._having_of(self.reader.read(query.request.query).parts)
+        if not any(len(part.items) for part in parts):
             return NOTHING
         num_items = len(self.attributes)
 
         def rate(items: Indexes) -> Scores:
-            place = np.minimum(np.searchsorted(having, items), len(having) - 1)
-            rated = np.where(having[place] == items, shares[place], np.float32(0))
-            return np.where(items < num_items, rated, np.float32(np.nan))
+            is_known = items < num_items
+            known = np.where(is_known, items, 0)
+            return np.where(is_known, self._shares(parts, known), np.float32(np.nan))
 
         if not limit:
             return Found(NO_ITEMS, NO_SCORES, rate)
-        found = top_allowed(query, having, shares, limit)
+        items, shares = self._brought(parts)
+        found = top_allowed(query, items, shares, limit)
         return Found(found.items, found.scores, rate)
 
     def reasons(self, query: Query, items: Indexes) -> list[Reason]:
         """What was searched for."""
         return [Reason("for_search", {"query": shown(query)})] * len(items)
 
-    def _shares(self, parts: tuple[Part, ...]) -> tuple[Indexes, Scores]:
-        """The items that have something of the search, sorted, and how much of it, up to 1."""
+    def _having_of(self, parts: tuple[Part, ...]) -> "list[_Having]":
+        """All that have each part, and the share of the search that it is."""
         if not parts:
-            return NO_ITEMS, NO_SCORES
+            return []
         head = next((part for part in reversed(parts) if not part.is_pair), parts[-1])
-        found = _without_common([self._degrees(part) for part in parts])
+        found = [self._degrees(part) for part in parts]
         weights = [
-            self._weight(part, one.num_having) * (HEAD if part is head else 1.0)
-            for part, one in zip(parts, found, strict=True)
+            self._weight(part, len(items)) * (HEAD if part is head else 1.0)
+            for part, (items, _) in zip(parts, found, strict=True)
         ]
-        weighted = [
-            one.degrees * np.float32(weight / sum(weights))
-            for one, weight in zip(found, weights, strict=True)
+        total = sum(weights)
+        return [
+            _Having(items, degrees, np.float32(weight / total))
+            for (items, degrees), weight in zip(found, weights, strict=True)
         ]
-        items = np.concatenate([one.items for one in found])
-        having, shares = sums(items, np.concatenate(weighted))
+
+    def _brought(self, parts: "list[_Having]") -> tuple[Indexes, Scores]:
+        """The items to choose from, sorted, and how much of the search each has, up to 1."""
+        sizes = [len(part.items) for part in parts]
+        if max(sizes) > COMMON and any(0 < size <= COMMON for size in sizes):
+            brought = distinct(*map(self._best_sellers, parts))
+            parts = [part if len(part.items) <= COMMON else part.among(brought) for part in parts]
+        items = np.concatenate([part.items for part in parts])
+        having, shares = sums(items, np.concatenate([part.degrees * part.weight for part in parts]))
         return having, (1 - PRIOR) * shares + PRIOR * self.prior[having]
 
-    def _degrees(self, part: Part) -> "_Having":
-        """The items that have a part."""
+    def _best_sellers(self, part: "_Having") -> Indexes:
+        """At most COMMON of the items that have a part."""
+        items = part.items
+        if len(items) <= COMMON:
+            return items
+        return items[highest(items, self.prior.take(items), COMMON)]
+
+    def _shares(self, parts: "list[_Having]", items: Indexes) -> Scores:
+        """How much of the search each item has, up to 1; 0 for nothing of it."""
+        shares = np.zeros(len(items), np.float32)
+        for part in parts:
+            shares += part.degrees_of(items) * part.weight
+        return np.where(shares > 0, (1 - PRIOR) * shares + PRIOR * self.prior[items], shares)
+
+    def _degrees(self, part: Part) -> tuple[Indexes, Scores]:
+        """The items that have a part, sorted, and how far each has it, up to 1."""
         postings = [some for phrase in part.phrases if len(some := self._having(phrase))]
         texts = postings[0] if len(postings) == 1 else distinct(*postings)
         if not part.is_named:
-            return _Having(texts, np.ones(len(texts), np.float32), len(texts))
+            return texts, np.ones(len(texts), np.float32)
         named = distinct(
             *map(self._below, part.paths),
             *map(self._of_brand, part.brands),
@@ -111,7 +136,7 @@ class SearchWords:
         items = distinct(texts, named)
         said = np.maximum(contains(texts, items), self._share_of_words(part, items))
         degrees = np.where(contains(named, items), SHELF_ONLY + (1 - SHELF_ONLY) * said, TEXT_ONLY)
-        return _Having(items, degrees, len(items))
+        return items, degrees
 
     def _share_of_words(self, part: Part, items: Indexes) -> Scores:
         """Of how many of the words of a part each item has one in its texts, from 0 to 1."""
@@ -157,27 +182,24 @@ class SearchWords:
 
 @dataclass(frozen=True, slots=True)
 class _Having:
-    """Items that have a part, sorted, how far each has it, up to 1, and how many have it in all."""
+    """Items that have a part, sorted, how far each has it, and the part's share of the search."""
 
     items: Indexes
     degrees: Scores
-    num_having: int
+    weight: np.float32
 
+    def degrees_of(self, items: Indexes) -> Scores:
+        """How far each of these items has the part, 0 for not at all."""
+        if not len(self.items):
+            return np.zeros(len(items), np.float32)
+        place = np.minimum(np.searchsorted(self.items, items), len(self.items) - 1)
+        return np.where(self.items[place] == items, self.degrees[place], np.float32(0))
 
-def _without_common(found: list[_Having]) -> list[_Having]:
-    """The same, but what very many items have only where they have a rarer part too."""
-    rare = [one.items for one in found if 0 < len(one.items) <= COMMON]
-    if not rare or all(len(one.items) <= COMMON for one in found):
-        return found
-    items = distinct(*rare)
-    return [one if len(one.items) <= COMMON else _among(one, items) for one in found]
-
-
-def _among(one: _Having, items: Indexes) -> _Having:
-    """The part on these items alone."""
-    place = np.minimum(np.searchsorted(one.items, items), len(one.items) - 1)
-    has = one.items[place] == items
-    return _Having(items[has], one.degrees[place[has]], one.num_having)
+    def among(self, items: Indexes) -> "_Having":
+        """The part on these sorted items alone."""
+        degrees = self.degrees_of(items)
+        has = degrees > 0
+        return _Having(items[has], degrees[has], self.weight)
 
 
 def items_having(words: Words, word: str) -> Indexes:

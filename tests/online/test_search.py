@@ -167,23 +167,31 @@ def test_without_the_encoder_words_go_on(snapshot: Snapshot, store: MemoryStore)
     assert not any(told(item) for item in unknown.items)
 
 
-def test_common_words_count_and_bring_nothing(
-    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("text", ["gummy dairy", "dairy gummy", "dairy milk"])
+def test_a_common_word_brings_what_sells_best_and_counts_in_full(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
+    """Also where the rarer word is not what is looked for, wherever it stands."""
     assert snapshot.product_search is not None
     words = snapshot.product_search.words
-    query, _ = complete(snapshot, request("dairy milk"), Known())
+    query, _ = complete(snapshot, request(text), Known())
     everything = words.retrieve(query, 25)
-    monkeypatch.setattr("online.search.words.COMMON", 9)  # ten products are dairy
-    rare = words.retrieve(query, 25)
     shares = dict(zip(everything.items.tolist(), everything.scores.tolist(), strict=True))
-    assert {TITLES[item] for item in rare.items} == {
-        title
-        for title, path in zip(TITLES, PATHS, strict=True)
-        if "milk" in f"{title} {path}".lower().split() or path.endswith("Milk")
-    }
-    assert rare.scores.tolist() == [shares[item] for item in rare.items.tolist()]
-    assert len(rare.items) < len(everything.items)
+    monkeypatch.setattr("online.search.words.COMMON", 9)  # ten products are dairy
+    some = words.retrieve(query, 25)
+    dairy = [item for item, path in enumerate(PATHS) if path.startswith("Dairy")]
+    least_sold = min(dairy, key=lambda item: float(words.prior[item]))
+    is_rare = path_or_title_has(text.replace("dairy", "").strip(), least_sold)
+    assert set(shares) - set(some.items.tolist()) == (set() if is_rare else {least_sold})
+    assert some.scores.tolist() == [shares[item] for item in some.items.tolist()]
+    for found in (everything, some):
+        assert found.rate is not None
+        rated = found.rate(everything.items)
+        assert rated.tolist() == pytest.approx(everything.scores.tolist())
+
+
+def path_or_title_has(word: str, item: int) -> bool:
+    return word in f"{TITLES[item]} {PATHS[item]}".lower()
 
 
 def test_what_would_be_late_is_left_out_and_named(engine: Engine) -> None:
