@@ -56,4 +56,5 @@ def best_of_others(net: Floats, starts: NDArray[np.intp]) -> Floats:
     rest = net.copy()
     rest[first] = -np.inf
     best[first] = np.maximum.reduceat(rest, starts)
-    return np.maximum(best, 0.0)
+    others: Floats = np.maximum(best, 0.0)
+    return others

@@ -4,6 +4,7 @@ Where no uplift can be learned (`offline.coupons.shop_uplift`), a redemption is 
 that would not have been.
 """
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,8 +26,14 @@ from offline.coupons.trees import trees_to_onnx
 from offline.coupons.uplift_onnx import uplift_to_onnx
 from offline.dataset import Dataset
 
+logger = logging.getLogger(__name__)
+
 MIN_VISITS: Final = 1_000
 """Purchases from which hours of the week are told apart."""
+
+FLOOR_WITHOUT_MEMBERS: Final = (
+    "the floor of coupon %s is not kept: of its floor_audience nobody was found who may have it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ def learn_coupons(
         learned = replace(learned, redemption=REDEMPTION)
     if redemption is not None or uplift.model is not None or _has_floors(dataset):
         priced = price_limits(dataset, goods, rates, redemption, uplift.model)
+        for item in priced.floors_without_members:
+            logger.warning(FLOOR_WITHOUT_MEMBERS, item)
         learned = replace(
             learned,
             shadow_prices=priced.shadow_prices,

@@ -2,7 +2,7 @@
 
 A campaign for chosen users is priced over them, one for everybody over some of those who bought of
 late, its limits in the same proportion. Who has redeemed a coupon as often as one may is no pair
-with it. Only coupons whose cost is known, an amount of money, in campaigns with some limit.
+with it. Only coupons whose cost has a bound, in campaigns with some limit.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from feature_store.schema import MICROSECONDS_PER_DAY
 from offline.coupons.examples import Codes, Floats, Goods, Histories
-from offline.coupons.section import with_times
+from offline.coupons.running import running_coupons
 from offline.dataset import Dataset
 from online.coupons.audience import compile_audiences
 
@@ -30,9 +30,9 @@ class Pairs:
     """Users and coupons, shape (n,) each, those of a user and a campaign next to each other.
 
     `rows` are the coupons that are priced, `coupon` the row of each pair, `campaign` the number of
-    its campaign. `is_member`: the user is of the segment of the coupon's floor. By campaign: its
-    budget in money over the users sampled, infinite for none; `weight`, by row: how many users one
-    stands for.
+    its campaign. `is_member`: the user is of the segment of the coupon's floor. By campaign: what
+    is left of its budget, see `running_coupons`, over the users sampled, infinite for none;
+    `weight`, by row: how many users one stands for.
     """
 
     rows: pl.DataFrame
@@ -100,35 +100,6 @@ def running_pairs(dataset: Dataset, goods: Goods, rates: NDArray[np.float32]) ->
     )
 
 
-def running_coupons(dataset: Dataset) -> pl.DataFrame:
-    """Coupons of an amount, good at the horizon, of campaigns of which something is limited.
-
-    As in the table, with `coupon`, its place there, `campaign_budget` and `num_redeemed`.
-    """
-    data, now = dataset.coupons, dataset.horizon_time
-    budgets = data.campaigns.select("campaign", campaign_budget="budget")
-    redeemed = data.redemptions.group_by("item").agg(num_redeemed=pl.len().cast(pl.Float64))
-    is_limited = (
-        pl.col("campaign_budget").is_not_null()
-        | pl.col("budget").is_not_null()
-        | (pl.col("max_claims").fill_null(0) > 0)
-        | (pl.col("floor_share").fill_null(0) > 0)
-    )
-    return (
-        with_times(data)
-        .with_row_index("coupon")
-        .join(budgets, on="campaign", how="left", maintain_order="left")
-        .join(redeemed, on="item", how="left", maintain_order="left")
-        .with_columns(pl.col("num_redeemed").fill_null(0.0))
-        .filter(
-            pl.col("discount") == "amount",
-            pl.col("end_time").is_null() | (pl.col("end_time") > now),
-            pl.col("start_time").is_null() | (pl.col("start_time") <= now),
-        )
-        .filter(is_limited.any().over("campaign"))
-    )
-
-
 def _users(dataset: Dataset, campaign: str) -> tuple[list[int], bool, float]:
     """Whom a campaign is priced over, whether they were chosen, and how many one stands for."""
     chosen = dataset.coupons.audiences.filter(pl.col("campaign") == campaign)["user"].unique()
@@ -138,7 +109,7 @@ def _users(dataset: Dataset, campaign: str) -> tuple[list[int], bool, float]:
     first = dataset.horizon_time - RECENT_DAYS * MICROSECONDS_PER_DAY
     came = np.unique(dataset.purchases.between(first, dataset.horizon_time).user)
     drawn = np.random.default_rng(0).permutation(came)[:MAX_SAMPLED]
-    return np.sort(drawn).tolist(), False, len(came) / max(len(drawn), 1)
+    return np.sort(drawn).tolist(), False, max(len(came), 1) / max(len(drawn), 1)
 
 
 def _used_up(dataset: Dataset, rows: pl.DataFrame) -> set[tuple[int, int]]:

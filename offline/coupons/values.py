@@ -51,6 +51,16 @@ def coupon_values(data: CouponData) -> NDArray[np.float64]:
     return filled.select(rounded).to_series().to_numpy()
 
 
+def face_values(data: CouponData) -> NDArray[np.float64]:
+    """The most that a redemption of each coupon gives, in money, shape (coupons,).
+
+    Infinite where it depends on the basket; see `feature_store.coupons.Discount.face_value`.
+    """
+    is_amount = (data.coupons["discount"] == "amount").to_numpy()
+    maximum = data.coupons["maximum"].fill_null(np.inf).to_numpy()
+    return np.where(is_amount, np.minimum(coupon_values(data), maximum), maximum)
+
+
 def base_rates(data: CouponData, num_users: int) -> NDArray[np.float32]:
     """How often one coupon is redeemed by one of who may have it, shape (coupons,).
 

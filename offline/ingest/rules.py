@@ -128,8 +128,9 @@ def _coupon_checks() -> Iterator[tuple[str, pl.Expr]]:
     yield "floor_share of 1 or more", pl.col("floor_share") >= 1
     has_floor = pl.col("floor_share") > 0
     yield "missing floor_audience", has_floor & pl.col("floor_audience").is_null()
-    needs_maximum = (discount != "amount") & pl.col("budget").is_not_null()
-    yield "a budget needs maximum", needs_maximum & pl.col("maximum").is_null()
+    is_unbounded = (discount != "amount") & pl.col("maximum").is_null()
+    yield "a budget needs maximum", is_unbounded & pl.col("budget").is_not_null()
+    yield "a floor_share needs maximum", is_unbounded & has_floor
 
 
 def _defaults(table: Table) -> Iterator[pl.Expr]:

@@ -11,8 +11,9 @@ import pytest
 from aisle.bundle.v1 import bundle_pb2
 from feature_store.bundle import BundleWriter
 from feature_store.coupons import MICROS, MODELS_FILE, coupon_account, decode_learned
+from offline.coupons import pricing
 from offline.coupons.examples import read_goods
-from offline.coupons.learning import learn_coupons, write_learned
+from offline.coupons.learning import FLOOR_WITHOUT_MEMBERS, learn_coupons, write_learned
 from offline.coupons.pairs import running_pairs
 from offline.coupons.pricing import Priced, price_limits
 from offline.coupons.values import base_rates
@@ -142,7 +143,7 @@ def shares_given(dataset: Dataset, floor_of: str) -> float:
 
 def test_all_of_it_reaches_the_bundle(tmp_path: Path) -> None:
     dataset = shop()
-    fields = {"max_claims": 3.0, "budget": 2.0, "floor_share": 0.5, "floor_audience": SEGMENT}
+    fields = {"max_claims": 9.0, "budget": 8.0, "floor_share": 0.5, "floor_audience": SEGMENT}
     changed = dataset.coupons.coupons.with_columns(
         pl.lit(value).alias(name) for name, value in fields.items()
     )
@@ -159,3 +160,90 @@ def test_all_of_it_reaches_the_bundle(tmp_path: Path) -> None:
     assert set(learned.cap_prices) <= set(changed["item"])
     assert any(name.startswith("coupon/") for name in learned.shadow_prices)
     assert any(name.startswith("coupon/") for name in learned.demand)
+
+
+@pytest.mark.parametrize("owner", ["coupon", "campaign"])
+@pytest.mark.parametrize("why", ["nobody is of its audience", "everybody has used it"])
+def test_money_that_nobody_may_have_costs_nothing_and_no_demand_is_known(
+    owner: str, why: str
+) -> None:
+    """Beside a coupon that somebody may have, which keeps its price."""
+    dataset = with_empty(limited(listed=False, budget=4.0), owner, why)
+    found = priced(dataset)
+    (item,) = limited().coupons.coupons["item"]
+    name = coupon_account("empty") if owner == "coupon" else "empty"
+    assert found.shadow_prices[name] == 0.0
+    assert set(found.demand) == {coupon_account(item)}
+    assert found.shadow_prices[coupon_account(item)] > 0
+
+
+def with_empty(dataset: Dataset, owner: str, why: str) -> Dataset:
+    """With a coupon `empty` with money, in the campaign that there is or in one of its own."""
+    data = dataset.coupons
+    campaign = data.campaigns["campaign"][0] if owner == "coupon" else "empty"
+    is_used = why == "everybody has used it"
+    one = data.coupons.head(1).with_columns(
+        item=pl.lit("empty"),
+        campaign=pl.lit(campaign),
+        budget=pl.lit(500.0 if owner == "coupon" else None, pl.Float64),
+        audience=pl.lit(None if is_used else "segment = vip", pl.String),
+        max_claims_per_user=pl.lit(1.0),
+    )
+    own = data.campaigns.with_columns(campaign=pl.lit("empty"), budget=pl.lit(500.0))
+    campaigns = data.campaigns if owner == "coupon" else pl.concat([data.campaigns, own])
+    redeemed = shop().coupons.redemptions.unique("user", maintain_order=True)
+    redeemed = redeemed.with_columns(item=pl.lit("empty"))
+    return replace(
+        dataset,
+        coupons=replace(
+            data,
+            campaigns=campaigns,
+            coupons=pl.concat([data.coupons, one]),
+            redemptions=redeemed if is_used else data.redemptions,
+        ),
+    )
+
+
+def test_training_goes_on_where_nobody_may_have_a_coupon_yet(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dataset = shop()
+    data = dataset.coupons
+    one = data.coupons.tail(1).with_columns(
+        item=pl.lit("later"), audience=pl.lit("segment = vip"), budget=pl.lit(50.0),
+        floor_audience=pl.lit("segment = vip"), floor_share=pl.lit(0.5),
+    )  # fmt: skip
+    audiences = data.audiences.filter(pl.col("campaign") != one["campaign"][0])
+    coupons = pl.concat([data.coupons, one])
+    changed = replace(dataset, coupons=replace(data, coupons=coupons, audiences=audiences))
+    models = learn_coupons(changed, seed=7)
+    assert models is not None
+    assert models.learned.shadow_prices[coupon_account("later")] == 0.0
+    assert coupon_account("later") not in models.learned.demand
+    assert models.learned.demand
+    assert [record.getMessage() for record in caplog.records] == [FLOOR_WITHOUT_MEMBERS % "later"]
+
+
+def test_a_floor_of_whose_segment_nobody_is_has_no_price(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = limited(floor_audience="segment = vip", floor_share=0.1)
+    (item,) = dataset.coupons.coupons["item"]
+    found = priced(dataset)
+    assert not found.floor_prices
+    assert found.floors_without_members == [item]
+    assert not priced(limited(floor_audience=SEGMENT, floor_share=0.1)).floors_without_members
+    assert learn_coupons(dataset, seed=7) is not None
+    assert [record.getMessage() for record in caplog.records] == [FLOOR_WITHOUT_MEMBERS % item]
+
+
+@pytest.mark.parametrize("floor_of", ["offers", "money"])
+def test_a_floor_costs_others_no_more_than_a_coupon_is_worth(
+    monkeypatch: pytest.MonkeyPatch, floor_of: str
+) -> None:
+    """Whatever the programme finds: beyond that price there is nobody else to keep it from."""
+    share = 0.4
+    dataset = limited(floor_audience=SEGMENT, floor_share=share, floor_of=floor_of)
+    (item,) = dataset.coupons.coupons["item"]
+    monkeypatch.setattr(pricing, "shadow_prices", lambda one: np.full(len(one.limit), 1e6))
+    chance, uplift = chances(np.arange(NUM_SMALL, NUM_USERS))
+    worth = (7.5 * uplift - chance) / (chance if floor_of == "money" else 1.0)
+    assert priced(dataset).floor_prices[item] == pytest.approx(worth.max() / share)

@@ -63,7 +63,7 @@ def shop(num_days: int = 240) -> Dataset:
     starts = {f"c{n}": BEGIN + 30 * DAY * (n + 1) for n in range(NUM_CAMPAIGNS)}
     campaigns = [
         {"campaign": name, "kind": "A", "start_time": start, "end_time": start + 100 * DAY}
-        | {"budget": 10.0}
+        | {"budget": NUM_USERS + 10.0}
         for name, start in starts.items()
     ]
     coupons = [
@@ -196,7 +196,10 @@ def test_what_was_learned_is_in_the_bundle_and_scarce_budgets_have_a_price(tmp_p
     assert min(learned.shadow_prices.values()) > 0
     for name, price in learned.shadow_prices.items():
         demand = learned.demand[name]
-        budget = MICROS * float(dataset.coupons.campaigns.filter(campaign=name)["budget"][0])
+        (row,) = dataset.coupons.campaigns.filter(campaign=name).to_dicts()
+        ahead = (row["end_time"] - (BEGIN + 240 * DAY)) / (row["end_time"] - row["start_time"])
+        left = row["budget"] - NUM_USERS  # each has redeemed one of 1.00
+        budget = MICROS * left / ahead
         below, above = (np.interp(price * step, demand.prices, demand.micros) for step in (0.5, 2))
         assert below > budget > above, "at its price a budget is what is asked for"
         assert (np.diff(demand.micros) <= 0).all()

@@ -17,6 +17,9 @@ KEY = Pseudonymizer(b"a key that only the tests know")
 GOOD = {"item": "c1", "campaign": "k", "title": "t", "discount": "amount", "value": "1.5"}
 
 
+FLOOR = {"floor_audience": "segment = small", "floor_share": "0.2"}
+
+
 def take_in(out: Path, table: str, *rows: dict[str, Any]) -> dict[str, int]:
     """Ingest rows of text; how many broke the schema, by reason."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -40,6 +43,8 @@ def take_in(out: Path, table: str, *rows: dict[str, Any]) -> dict[str, int]:
         ({"discount": "gift", "value": None}, "missing gift_item"),
         ({"discount": "percent", "value": "10", "budget": "50"}, "a budget needs maximum"),
         ({"discount": "free_delivery", "budget": "50"}, "a budget needs maximum"),
+        ({"discount": "percent", "value": "10", **FLOOR}, "a floor_share needs maximum"),
+        ({"discount": "free_delivery", **FLOOR}, "a floor_share needs maximum"),
         ({"discount": "half"}, "unknown discount"),
         ({"value": "-1"}, "negative value"),
         ({"minimum_basket": "much"}, "unreadable minimum_basket"),
