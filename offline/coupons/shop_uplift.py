@@ -9,9 +9,10 @@ since one may be in several campaigns. Where no lots were drawn the Qini rests o
 as the learner and cannot tell whether they are right, so what was learned is told, and serves only
 if the recipe says so. What serves is asked of nothing beyond the features that the log had.
 
-Not everybody who could be shown an offer is: the effect on who could is divided by the share that
-was (Bloom 1984), as serving asks what showing does. It is the same for all, since who would have
-been shown one is not known of the held out.
+Not everybody who could be shown an offer is, and some are who could not, as a campaign began before
+its hold-out: the effect on who could is divided by how many more of them were (Bloom 1984), as
+serving asks what showing does. It is the same for all, since who would have been shown one is not
+known of the held out. Nothing is learned of a campaign whose hold-out did not keep much.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -43,7 +44,10 @@ MIN_OUTCOMES: Final = 50
 """Of each of them those who bought, and those who did not, at least."""
 
 MIN_SHOWN: Final = 0.05
-"""Of the people with the offers, at least so many must have been shown one."""
+"""Of the people with the offers, at least so many more must have been shown one."""
+
+MAX_HELD_SHOWN: Final = 0.05
+"""Of who was held out of a campaign, at most so many may have been shown an offer of it."""
 
 NUM_RESAMPLES: Final = 200
 
@@ -60,9 +64,9 @@ class UpliftReport:
     """What was found, for a person and for `coupons/uplift.json`.
 
     `log`: `randomised`, `observational` or `none`. `effect` is by how much more of those bought
-    who could have the offers, `shown_share` how many of them were shown one. `qini` and its 95%
-    interval are above random, on people that what is judged had not seen. `reason` says why the
-    learner serves or not.
+    who could have the offers, `shown_share` how many of them were shown one, and
+    `held_shown_share` how many of the others. `qini` and its 95% interval are above random, on
+    people that what is judged had not seen. `reason` says why the learner serves or not.
     """
 
     log: str = "none"
@@ -73,9 +77,15 @@ class UpliftReport:
     num_treated: int = 0
     effect: float = 0.0
     shown_share: float = 0.0
+    held_shown_share: float = 0.0
     qini: float = 0.0
     qini_low: float = 0.0
     qini_high: float = 0.0
+
+    @property
+    def shown_more(self) -> float:
+        """How many more of those who could have the offers were shown one."""
+        return self.shown_share - self.held_shown_share
 
     def as_json(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -88,7 +98,8 @@ class UpliftReport:
             return what
         return (
             f"{what} Log: {self.log}, {self.num_people:,} people and campaigns, "
-            f"{self.num_treated:,} with the offers, of whom {self.shown_share:.0%} were shown one; "
+            f"{self.num_treated:,} with the offers, of whom {self.shown_share:.0%} were shown one, "
+            f"and of the others {self.held_shown_share:.0%}; "
             f"{100 * self.effect:+.2f} points more of them bought. Qini above random "
             f"{self.qini:.4f} [{self.qini_low:.4f}, {self.qini_high:.4f}]."
         )
@@ -118,7 +129,7 @@ def learn_uplift(
     if not report.is_served:
         return ShopUplift(report)
     choice, features = choose_learner(log.trial, seed=seed), log.trial.features
-    showing = Sum(((1.0 / report.shown_share, choice.uplift),))
+    showing = Sum(((1.0 / report.shown_more, choice.uplift),))
     model = Clipped(features.min(axis=0), features.max(axis=0), showing)
     return ShopUplift(replace(report, learner=choice.name), model)
 
@@ -134,47 +145,69 @@ class _Log:
 
 def _as_log(dataset: Dataset, goods: Goods, seed: int) -> _Log | UpliftReport:
     """The offers as a trial; a report where they are none to learn from."""
-    names = dataset.coupons.coupons["campaign"].unique()
-    offers = dataset.coupons.offers.filter(pl.col("campaign").is_in(names.implode()))
+    offers, refused = _kept_apart(dataset)
     if not len(offers):
-        return UpliftReport()
-    treated, bought = (offers[name].to_numpy() for name in ("treated", "bought"))
+        return UpliftReport(reason=refused or NO_LOG)
     is_randomised = offers["propensity"].null_count() == 0
+    treated, bought = (offers[name].to_numpy() for name in ("treated", "bought"))
+    shown, held_shown = _shown_shares(offers, is_randomised=is_randomised)
     report = UpliftReport(
         log="randomised" if is_randomised else "observational",
         num_people=len(offers),
         num_treated=int(treated.sum()),
-        shown_share=_shown_share(offers, is_randomised=is_randomised),
+        shown_share=shown,
+        held_shown_share=held_shown,
+        reason=refused,
     )
-    if lack := _lacking(treated, bought, report.shown_share):
-        return replace(report, reason=lack)
+    if lack := _lacking(treated, bought, report.shown_more):
+        return replace(report, reason=f"{lack} {refused}".strip())
     features = offer_features(dataset, goods, offers)
     users = np.unique(offers["user"].to_numpy(), return_inverse=True)[1]
     outcome = bought.astype(np.float64)
     if is_randomised:
         trial = Trial(features, treated, outcome, offers["propensity"].to_numpy())
-        return _Log(trial, users, replace(report, effect=_effect(trial), reason=""))
+        return _Log(trial, users, replace(report, effect=_effect(trial)))
     try:
         trial, overlap = weigh(features, treated, outcome, seed)
     except ValueError as error:
         return replace(report, reason=f"{error}.")
     report = replace(report, effect=_effect(trial), reason=overlap.statement())
     kept = overlap.kept
-    if lack := _lacking(treated[kept], bought[kept], report.shown_share):
+    if lack := _lacking(treated[kept], bought[kept], report.shown_more):
         return replace(report, reason=f"{lack} {report.reason}")
     is_balanced = overlap.imbalance_after <= BALANCED
     return _Log(trial, users[kept], report) if is_balanced else report
 
 
-def _shown_share(offers: pl.DataFrame, *, is_randomised: bool) -> float:
-    """Of who could have the offers, how many were shown one; all, where the shop did it itself."""
-    shown = offers.filter("treated")["was_shown"]
-    if not is_randomised and not shown.any():
-        return 1.0
-    return float(shown.mean() or 0.0)  # type: ignore[arg-type]  # of booleans
+def _kept_apart(dataset: Dataset) -> tuple[pl.DataFrame, str]:
+    """Offers of campaigns whose held-out were not shown them; which are left out, and why."""
+    names = dataset.coupons.coupons["campaign"].unique()
+    offers = dataset.coupons.offers.filter(pl.col("campaign").is_in(names.implode()))
+    held = offers.filter(~pl.col("treated"), pl.col("propensity").is_not_null())
+    shown = held.group_by("campaign").agg(pl.col("was_shown").mean())
+    mixed = shown.filter(pl.col("was_shown") > MAX_HELD_SHOWN).sort("campaign")
+    refused = " ".join(
+        f"Of who was held out of campaign {name} {share:.0%} were shown its offers: it is left out."
+        for name, share in mixed.iter_rows()
+    )
+    return offers.filter(~pl.col("campaign").is_in(mixed["campaign"].implode())), refused
 
 
-def _lacking(treated: NDArray[np.bool_], bought: NDArray[np.bool_], shown_share: float) -> str:
+def _shown_shares(offers: pl.DataFrame, *, is_randomised: bool) -> tuple[float, float]:
+    """How many were shown an offer of who could have them, and of the others.
+
+    All and nobody, where the shop did it itself.
+    """
+    treated, shown = (offers[name].to_numpy() for name in ("treated", "was_shown"))
+    if not is_randomised and not shown[treated].any():
+        return 1.0, 0.0
+    first, second = (
+        float(shown[rows].mean()) if rows.any() else 0.0 for rows in (treated, ~treated)
+    )
+    return first, second
+
+
+def _lacking(treated: NDArray[np.bool_], bought: NDArray[np.bool_], shown_more: float) -> str:
     """What there is too little of; "": nothing."""
     for group, words in ((treated, "with the offers"), (~treated, "without them")):
         num, num_bought = int(group.sum()), int((group & bought).sum())
@@ -182,8 +215,8 @@ def _lacking(treated: NDArray[np.bool_], bought: NDArray[np.bool_], shown_share:
             return f"too few people {words}: {num:,}, needed are {MIN_GROUP:,}."
         if min(num_bought, num - num_bought) < MIN_OUTCOMES:
             return f"of {num:,} people {words} {num_bought:,} bought, which tells too little."
-    if shown_share < MIN_SHOWN:
-        return f"of the people with the offers only {shown_share:.1%} were shown one."
+    if shown_more < MIN_SHOWN:
+        return f"of the people with the offers only {shown_more:.1%} more were shown one."
     return ""
 
 

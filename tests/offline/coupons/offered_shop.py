@@ -38,13 +38,17 @@ UNUSUAL = 6
 
 @dataclass(frozen=True)
 class Draw:
-    """One shop: with whom the lots are drawn, and whom the shop itself chose."""
+    """One shop: with whom the lots are drawn, and whom the shop itself chose.
+
+    `leak` is the share of who is held out to whom it is open nonetheless.
+    """
 
     seed: int = 1
     hold_out: float = HOLD_OUT
     moves: bool = True
     chosen: bool = False
     num_users: int = NUM_USERS
+    leak: float = 0.0
 
 
 def user_of(number: int) -> str:
@@ -104,6 +108,7 @@ def _log(draw: Draw) -> tuple[list[tuple[object, ...]], list[Exposure]]:
         came = START + (1 + 25 * rng.random()) * DAY
         pseudonym = pseudonyms.digest(user_of(number))
         is_open = not is_held_out(user_name(pseudonym), "tea", draw.hold_out)
+        is_open |= draw.leak > 0 and rng.random() < draw.leak
         likely = (SHOWN if regular else 1 - SHOWN) if draw.chosen else SHOWN
         is_shown = is_open and rng.random() < likely
         items = ("p05", "tea-3") if is_shown else ("p05",)

@@ -12,6 +12,7 @@ from feature_store.coupons import MODELS_FILE, UPLIFT_REPORT, decode_learned
 from feature_store.ids import Pseudonymizer
 from feature_store.schema import Corpus
 from feature_store.store import MemoryStore
+from offline.coupons import shop_uplift
 from offline.coupons.examples import read_goods
 from offline.coupons.shop_uplift import (
     MIN_GROUP,
@@ -132,6 +133,59 @@ def test_learned_is_the_effect_of_showing(shop: Path) -> None:
     predicted, own = found.model(features), features[:, 1] > 0
     for regular, rows in ((True, own), (False, ~own)):
         assert predicted[rows].mean() == pytest.approx(TRUE_UPLIFT[regular], abs=0.07)
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A campaign that half of who is held out were shown as well, before the lots were."""
+    draw = Draw(num_users=4_800, leak=0.5)
+    return read(make_tables(tmp_path_factory.mktemp("leaky"), draw))
+
+
+def test_where_the_held_out_were_shown_it_nothing_is_learned(leaky: Dataset) -> None:
+    found = learn_uplift(leaky, read_goods(leaky), seed=7)
+    assert found.model is None
+    share = leaky.coupons.offers.filter(~pl.col("treated"))["was_shown"].to_numpy().mean()
+    assert share == pytest.approx(SHOWN / 2, abs=0.03)
+    assert f"held out of campaign tea {share:.0%} were shown its offers" in found.report.statement()
+    assert found.report.num_people == 0
+
+
+def test_a_campaign_that_did_not_keep_its_lots_does_not_take_the_others_with_it(shop: Path) -> None:
+    dataset = read(shop)
+    data = dataset.coupons
+    name = {"campaign": pl.lit("mixed")}
+    again = data.offers.with_columns(**name, was_shown=pl.lit(True))
+    coupon = data.coupons.with_columns(**name, item=pl.lit("mixed-3"))
+    both = replace(
+        data,
+        campaigns=pl.concat([data.campaigns, data.campaigns.with_columns(**name)]),
+        coupons=pl.concat([data.coupons, coupon]).sort("item"),
+        offers=pl.concat([data.offers, again]),
+    )
+    mixed = replace(dataset, coupons=both)
+    found, alone = (learn_uplift(one, read_goods(one), seed=7) for one in (mixed, dataset))
+    assert found.report.num_people == alone.report.num_people == len(data.offers)
+    assert found.report.effect == alone.report.effect
+    assert found.report.is_served
+    assert "campaign mixed 100% were shown" in found.report.statement()
+    assert "mixed" not in alone.report.statement()
+
+
+def test_the_effect_of_showing_is_per_who_was_shown_it_more(
+    leaky: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were such a log let in: as 40% of the held out saw it, half the contrast is left."""
+    monkeypatch.setattr(shop_uplift, "MAX_HELD_SHOWN", 1.0)
+    found = learn_uplift(leaky, read_goods(leaky), seed=7)
+    report, truth = found.report, float(np.mean(list(TRUE_UPLIFT.values())))
+    assert report.shown_share == pytest.approx(SHOWN, abs=0.03)
+    assert report.held_shown_share == pytest.approx(SHOWN / 2, abs=0.03)
+    assert f"and of the others {report.held_shown_share:.0%}" in report.statement()
+    assert report.effect / report.shown_more == pytest.approx(truth, abs=0.05)
+    assert found.model is not None
+    features = offer_features(leaky, read_goods(leaky), leaky.coupons.offers)
+    assert found.model(features).mean() == pytest.approx(truth, abs=0.05)
 
 
 def test_without_an_effect_nothing_is_served(tmp_path: Path) -> None:
