@@ -102,7 +102,7 @@ def write_sources(
     write_attributes(writer, dataset)
     write_vocabulary(writer, dataset)
     if recipe.understands and role == bundle_pb2.ROLE_REFIT:
-        write_understanding(writer, dataset, recipe.seed, progress)
+        write_understanding(writer, dataset, recipe.seed, progress, encoder)
     write_lists(writer, dataset, available, recipe.popularity)
     if encoder is not None:
         _write_reading(writer, dataset, encoder)
