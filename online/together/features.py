@@ -4,7 +4,6 @@ The same numbers as `feature_store.ranking.ranking_features` gives for each of t
 rounding of sums; a test holds them together.
 """
 
-
 import numpy as np
 from numpy.typing import NDArray
 
