@@ -209,19 +209,12 @@ def print_report(told: Report, experiment: str, days: float) -> None:
             *(f"{share.value:.2%}" for share in (one.clicked, one.bought)),
             f"{one.people.buyer_share:.2%}",
             f"{one.people.mean_spend:.2f}",
-            *(_lift(lift, 100, "%") for lift in (one.more_clicked, one.more_bought)),
-            _lift(one.more_buyers, 100, "%"),
-            _lift(one.more_spend, 1, ""),
+            *(lift.told(100, "%") if lift else "" for lift in (one.more_clicked, one.more_bought)),
+            one.more_buyers.told(100, "%") if one.more_buyers else "",
+            one.more_spend.told() if one.more_spend else "",
         )
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(table)
-
-
-def _lift(lift: Lift | None, scale: float, unit: str) -> str:
-    if lift is None:
-        return ""
-    value, low, high = (scale * x for x in (lift.value, lift.low, lift.high))
-    return f"{value:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,11 @@ class Lift:
     low: float
     high: float
 
+    def told(self, scale: float = 1, unit: str = "") -> str:
+        """As tables show it, times `scale`."""
+        value, low, high = (scale * x for x in (self.value, self.low, self.high))
+        return f"{value:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
+
 
 def wilson(num: int, total: int) -> tuple[float, float]:
     """The 95% interval of a share (Wilson 1927); 0 to 1 for nobody."""

@@ -138,18 +138,11 @@ def print_report(arms: list[ArmReport], days: float) -> None:
             *numbers,
             f"{one.outcome.buyer_share:.2%}",
             f"{one.outcome.mean_spend:.2f}",
-            _lift(one.buyers, 100, "%"),
-            _lift(one.spend, 1, ""),
+            one.buyers.told(100, "%") if one.buyers else "",
+            one.spend.told() if one.spend else "",
         )
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(table)
-
-
-def _lift(lift: Lift | None, scale: float, unit: str) -> str:
-    if lift is None:
-        return ""
-    value, low, high = (scale * x for x in (lift.value, lift.low, lift.high))
-    return f"{value:+.2f}{unit} [{low:+.2f}, {high:+.2f}]"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

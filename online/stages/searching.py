@@ -4,6 +4,7 @@ The same answers as `VectorIndex.search` gives one by one: where an index has to
 way of its own for each query, it is.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from online.offering.allowed import few_allowed
 from online.stages.vectors import NEARLY_ALL, Vector, VectorIndex
 from online.together.queries import FoundTogether, Queries, together
 from online.together.ragged import Places, lists, starts_of
-from online.types import NOTHING, Indexes
+from online.types import NOTHING, Indexes, Scores
 
 MAX_DEEP: Final = 512
 """Who needs more neighbours than this, since much is blocked, is searched for alone."""
@@ -21,7 +22,27 @@ MAX_DEEP: Final = 512
 def search_together(
     index: VectorIndex, queries: Queries, asked: Places, vectors: Vector, limits: Places
 ) -> FoundTogether:
-    """The allowed items nearest to the vectors (queries, dimensions) of the queries `asked`."""
+    """The allowed items nearest to the vectors (queries, dimensions) of the queries `asked`.
+
+    Any other item is rated by the same vectors, by those of `asked` only.
+    """
+    found = _search(index, queries, asked, vectors, limits)
+
+    def rate(owner: Places, wanted: Indexes) -> Scores:
+        scores = np.zeros(len(wanted), np.float32)
+        bounds = starts_of(owner, len(queries)).tolist()
+        for number in asked.tolist():
+            own = slice(bounds[number], bounds[number + 1])
+            scores[own] = index.vectors[wanted[own]] @ vectors[number]
+        return scores
+
+    return replace(found, rate=rate)
+
+
+def _search(
+    index: VectorIndex, queries: Queries, asked: Places, vectors: Vector, limits: Places
+) -> FoundTogether:
+    """See `search_together`, without rating."""
     if few_allowed(queries.each[0]) is not None or queries.allowed.share <= NEARLY_ALL:
         return _search_each(index, queries, asked, vectors, limits)
     if index.is_flat:

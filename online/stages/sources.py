@@ -4,7 +4,7 @@ Each is bound to the arrays of one bundle, reads only the query, and searches in
 query allows. Scores are the source's own; a scorer makes them comparable.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,17 +212,7 @@ class AlsForUser:
             return nothing_found(len(queries))
         vectors = np.zeros((len(queries), len(self.gram)), np.float32)
         vectors[asked] = self._fold_in_each(known, self.alpha * strength, asked)
-        found = search_together(self.index, queries, asked, vectors, limits)
-
-        def rate(owner: Places, wanted: Indexes) -> Scores:
-            scores = np.zeros(len(wanted), np.float32)
-            bounds = starts_of(owner, len(queries)).tolist()
-            for number in asked.tolist():
-                own = slice(bounds[number], bounds[number + 1])
-                scores[own] = self.index.vectors[wanted[own]] @ vectors[number]
-            return scores
-
-        return replace(found, rate=rate)
+        return search_together(self.index, queries, asked, vectors, limits)
 
     def _fold_in_each(self, known: Lists, confidence: Scores, asked: Places) -> Scores:
         """The vectors of the users `asked`, as `fold_in` has them; shape (asked, factors)."""

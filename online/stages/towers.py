@@ -6,7 +6,7 @@ reads only the query.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -20,7 +20,7 @@ from online.stages.searching import search_together
 from online.stages.sources import profile
 from online.stages.vectors import Vector, VectorIndex
 from online.together.queries import FoundTogether, Queries, nothing_found
-from online.together.ragged import Places, starts_of
+from online.together.ragged import Places
 from online.types import NOTHING, Found, Indexes, Query, Scores
 
 QUERIES_AT_ONCE = 64
@@ -64,17 +64,7 @@ class TwoTower:
         for start in range(0, len(by_length), QUERIES_AT_ONCE):
             some = by_length[start : start + QUERIES_AT_ONCE]
             vectors[some] = self.embed([known[number] for number in some.tolist()])
-        found = search_together(self.index, queries, asked, vectors, limits)
-
-        def rate(owner: Places, wanted: Indexes) -> Scores:
-            scores = np.zeros(len(wanted), np.float32)
-            bounds = starts_of(owner, len(queries)).tolist()
-            for number in asked.tolist():
-                own = slice(bounds[number], bounds[number + 1])
-                scores[own] = self.index.vectors[wanted[own]] @ vectors[number]
-            return scores
-
-        return replace(found, rate=rate)
+        return search_together(self.index, queries, asked, vectors, limits)
 
     def embed(self, histories: Sequence[tuple[Indexes, Scores]]) -> Vector:
         """Unit vectors of users with these items and strengths, shape (users, dimensions)."""
